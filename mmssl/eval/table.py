@@ -1,0 +1,122 @@
+"""The tables of scores, made once for the terminal and for the report, from the records alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from mmssl.eval.evaluate import FEW_LABELS, PROTOCOLS
+from mmssl.eval.interval import Interval, mean_interval, percent
+from mmssl.eval.records import Record, Subjects
+
+METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro-F1"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns.
+
+    Args:
+        caption: what the numbers are.
+        columns: headings; the first one is above the row names.
+        rows: the name of the row, then one cell a column.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
+    """Tabulate the scores of one data set: a table a metric with all labels, then the label-budget curve.
+
+    A cell is the mean in percent and half the width of its 95 % t-interval: over seeds with all labels, over draws and
+    seeds along the curve. A single value has no interval. Subjects without a record have no row.
+
+    Raises:
+        ValueError: records of several data sets or splits, whose mean would mean nothing.
+    """
+    scores = intervals(records)
+    return [table for table in (*_full_label(scores, subjects), _curve(scores, subjects)) if table is not None]
+
+
+def intervals(records: Iterable[Record]) -> dict[tuple[str, str, str, int | str], Interval]:
+    """Average records over seeds and draws.
+
+    Returns:
+        (subject, protocol, metric, n_labels) to mean and half width.
+
+    Raises:
+        ValueError: records of several data sets or splits.
+    """
+    values: dict[tuple[str, str, str, int | str], list[float]] = {}
+    sources = set()
+    for r in records:
+        sources.add((r.dataset, r.split))
+        values.setdefault((r.subject, r.protocol, r.metric, r.n_labels), []).append(r.value)
+    if len(sources) > 1:
+        raise ValueError(f"one table cannot hold several data sets or splits, got {sorted(sources)}")
+    return {key: mean_interval(v) for key, v in values.items()}
+
+
+def as_text(table: Table) -> str:
+    """Align a table for a terminal."""
+    lines = [table.columns, *table.rows]
+    widths = [max(len(line[c]) for line in lines) for c in range(len(table.columns))]
+    rendered = [
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    ]
+    rule = "─" * len(rendered[0])
+    return "\n".join([table.caption, rule, rendered[0], rule, *rendered[1:], rule])
+
+
+def as_html(table: Table) -> str:
+    """Write a table as HTML."""
+    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in table.columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
+        for name, *cells in table.rows
+    )
+    return (
+        f'<div class="scroll"><table><caption>{escape(table.caption)}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
+    )
+
+
+def _full_label(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Iterable[Table | None]:
+    known = [p.id for p in PROTOCOLS.values()]
+    names = {p.id: p.name for p in PROTOCOLS.values()}
+    present = {protocol for _, protocol, _, n_labels in scores if n_labels == "all"}
+    protocols = [p for p in known if p in present] + sorted(present - set(known))
+    for metric, label in METRICS.items():
+        rows = []
+        for subject in subjects.order:
+            found = [scores.get((subject, protocol, metric, "all")) for protocol in protocols]
+            if any(found):
+                rows.append((subjects.name(subject), *(_cell(s, "seed") for s in found)))
+        if rows:
+            caption = f"{label} with all labels, % (mean ± 95 % interval over seeds)"
+            yield Table(caption, ("", *(names.get(p, p) for p in protocols)), tuple(rows))
+
+
+def _curve(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Table | None:
+    budgets = sorted({n for _, protocol, _, n in scores if protocol == FEW_LABELS and isinstance(n, int)})
+    rows = []
+    for subject in subjects.order:
+        found = [scores.get((subject, FEW_LABELS, "accuracy", k)) for k in budgets]
+        if any(found):
+            rows.append((subjects.name(subject), *(_cell(s, "draw") for s in found)))
+    if not rows:
+        return None
+    caption = "Accuracy with few labels a class, logistic regression, % (mean ± 95 % interval over draws and seeds)"
+    return Table(caption, ("labels a class", *map(str, budgets)), tuple(rows))
+
+
+def _cell(score: Interval | None, unit: str) -> str:
+    if score is None:
+        return "–"
+    spread = f"(1 {unit})" if math.isnan(score.half_width) else f"± {percent(score.half_width)}"
+    return f"{percent(score.mean)} {spread}"

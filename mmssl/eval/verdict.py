@@ -1,0 +1,192 @@
+"""The answer in words: did pretraining help on this data, by how much, and from how many labels on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mmssl.eval.evaluate import PROTOCOLS, Evaluation
+from mmssl.eval.interval import Difference, Hits, paired_difference, percent, points
+from mmssl.eval.records import Subjects
+
+Outcome = Literal["helped", "no-difference", "hurt", "no-labels"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Did pretraining help?
+
+    Args:
+        outcome: in one word.
+        headline: in one sentence, with the numbers.
+        details: further sentences: the strongest control, the label budget, what limits the answer.
+        difference: accuracy of the pretrained encoder minus that of the untrained one, between -1 and 1; NaN without
+            labels.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    outcome: Outcome
+    headline: str
+    details: tuple[str, ...]
+    difference: float
+    low: float
+    high: float
+
+
+def verdict(
+    evaluations: Sequence[Evaluation],
+    subjects: Subjects,
+    *,
+    primary: str = PROTOCOLS["svm"].id,
+    examples: str = "windows",
+    entities: str = "entities",
+) -> Verdict:
+    """Judge the pretrained encoder against the same encoder untrained and against the strongest control.
+
+    A difference counts where its 95 % cluster-bootstrap interval over test groups and seeds excludes 0 and at least six
+    groups differ (``interval.Difference.sign``).
+
+    Args:
+        evaluations: one for every subject and seed, all on the same test examples.
+        subjects: who is who.
+        primary: id of the protocol that decides.
+        examples: what a test example is, in the plural.
+        entities: what a group of test examples is, in the plural.
+
+    Raises:
+        ValueError: no evaluation of the pretrained or untrained encoder, no seed in common, different test examples.
+    """
+    ours, theirs, groups = _pair(evaluations, subjects.pretrained, subjects.untrained, primary)
+    gap = paired_difference(ours, theirs, groups)
+    a, b = float(ours.mean()), float(theirs.mean())
+    scores = f"{percent(a)} % against {percent(b)} % with the same encoder untrained"
+    size = f"{_count(len(ours), 'seed')}, {ours.shape[-1]} test {examples}"
+    if groups is not None:
+        size += f" of {gap.groups} {entities}"
+    numbers = f"{points(gap.value)} points (95 % interval {points(gap.low)} to {points(gap.high)}; {size})"
+    if gap.sign > 0:
+        headline = f"Pretraining helped: {scores}, {numbers}."
+    elif gap.sign < 0:
+        headline = f"Pretraining hurt: {scores}, {numbers}."
+    elif min(a, b) == 1:
+        headline = (
+            "This test set cannot tell them apart: the pretrained and the untrained encoder are both right on every "
+            f"example ({size})."
+        )
+    elif min(a, b) >= 0.99:
+        headline = f"This test set cannot tell them apart: {scores} leaves no room for a difference, {numbers}."
+    else:
+        headline = f"No difference that this test set can show: {scores}, {numbers}."
+    details = [_few_groups(gap, examples if groups is None else entities)]
+    details.append(_strongest_control(evaluations, subjects, primary))
+    details.append(_label_budget(evaluations, subjects))
+    outcome: Outcome = "helped" if gap.sign > 0 else "hurt" if gap.sign < 0 else "no-difference"
+    return Verdict(outcome, headline, tuple(d for d in details if d), gap.value, gap.low, gap.high)
+
+
+def without_labels(health: Sequence[str] = ()) -> Verdict:
+    """Say that there is nothing to score, and what is known instead.
+
+    Args:
+        health: what the run's health says of the embeddings, in sentences.
+    """
+    headline = "No labels, so no score: whether pretraining helped cannot be measured on this data."
+    if health:
+        headline = f"No labels, so no score: {health[0]}"
+    return Verdict("no-labels", headline, tuple(health[1:]), math.nan, math.nan, math.nan)
+
+
+def _pair(
+    evaluations: Sequence[Evaluation], ours: str, theirs: str, protocol: str | None, budget: int | None = None
+) -> tuple[Hits, Hits, npt.NDArray[np.generic] | None]:
+    """Stack the hits of two subjects over the seeds that both have; one seed of theirs serves for all of ours."""
+
+    def by_seed(subject: str) -> dict[int, Hits]:
+        found = [e for e in evaluations if e.subject == subject]
+        if protocol is not None:
+            return {e.seed: e.hits[protocol] for e in found if protocol in e.hits}
+        assert budget is not None
+        return {e.seed: e.few_label_hits[budget] for e in found if budget in e.few_label_hits}
+
+    a, b = by_seed(ours), by_seed(theirs)
+    for subject, hits in ((ours, a), (theirs, b)):
+        if not hits:
+            raise ValueError(f"no evaluation of '{subject}' with {protocol or f'{budget} labels a class'}")
+    if len(b) > 1:
+        seeds = sorted(a.keys() & b.keys())
+        if not seeds:
+            raise ValueError(f"'{ours}' has seeds {sorted(a)} and '{theirs}' {sorted(b)}: none in common to compare")
+        left, right = [a[s] for s in seeds], [b[s] for s in seeds]
+    else:
+        left, right = [a[s] for s in sorted(a)], list(b.values())
+    if len({hits.shape for hits in left + right}) > 1:
+        raise ValueError(f"'{ours}' and '{theirs}' were not evaluated on the same test examples")
+    groups = next((e.groups for e in evaluations if e.subject == ours), None)
+    return np.stack(left), np.stack(right), groups
+
+
+def _few_groups(gap: Difference, unit: str) -> str:
+    if gap.sign or not 0 < gap.differing < 6 or gap.low <= 0 <= gap.high:
+        return ""
+    return (
+        f"The two encoders differ on {gap.differing} of the {gap.groups} test {unit} only; "
+        "it takes 6 before chance can be ruled out at 95 %."
+    )
+
+
+def _strongest_control(evaluations: Sequence[Evaluation], subjects: Subjects, primary: str) -> str:
+    accuracy: dict[str, float] = {}
+    for control in subjects.controls:
+        hits = [e.hits[primary] for e in evaluations if e.subject == control and primary in e.hits]
+        if hits:
+            accuracy[control] = float(np.mean(hits))
+    if not accuracy:
+        return ""
+    best = max(accuracy, key=lambda control: accuracy[control])
+    ours, theirs, groups = _pair(evaluations, subjects.pretrained, best, primary)
+    gap = paired_difference(ours, theirs, groups)
+    name, own = subjects.name(best), subjects.name(subjects.pretrained)
+    scores = f"{percent(float(theirs.mean()))} % against {percent(float(ours.mean()))} %"
+    interval = f"95 % interval of the difference {points(gap.low)} to {points(gap.high)}"
+    size = f"{percent(abs(gap.value))} points"
+    if gap.sign < 0:
+        return f"{name}, the strongest control, remains ahead by {size} ({scores}; {interval})."
+    if gap.sign > 0:
+        return f"{name}, the strongest control, is behind {own} by {size} ({scores}; {interval})."
+    return f"{name}, the strongest control, is level with {own} ({scores}; {interval})."
+
+
+def _label_budget(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:
+    budgets = [
+        {k for e in evaluations if e.subject == subject for k in e.few_label_hits}
+        for subject in (subjects.pretrained, subjects.untrained)
+    ]
+    signs = {
+        k: paired_difference(*_pair(evaluations, subjects.pretrained, subjects.untrained, None, k)).sign
+        for k in sorted(budgets[0] & budgets[1])
+    }
+    if not signs:
+        return ""
+    words = {1: "the pretrained encoder is ahead of the untrained one", 0: "no difference shows", -1: "it is behind"}
+    runs = [(sign, list(run)) for sign, run in groupby(signs, key=lambda k: signs[k])]
+    parts = []
+    for i, (sign, run) in enumerate(runs):
+        what = words[sign] if sign >= 0 or i else "the pretrained encoder is behind the untrained one"
+        if i and i == len(runs) - 1:
+            parts.append(f"from {run[0]} on {what}")
+            continue
+        span = f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}"
+        unit = "" if i else (" label a class" if run == [1] else " labels a class")
+        parts.append(f"{'with' if i else 'With'} {span}{unit} {what}")
+    return "; ".join(parts) + "."
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
