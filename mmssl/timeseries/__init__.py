@@ -1,0 +1,1 @@
+"""Series of sensors: readers, windows, encoders and the methods that are their own."""
