@@ -35,7 +35,7 @@ def dot_chart(scores: Mapping[str, Sequence[tuple[int, Interval]]], label: str) 
     """Draw scores as dots with their intervals, grouped by protocol.
 
     Args:
-        scores: name of a protocol to (colour, score between 0 and 1) pairs, top to bottom.
+        scores: name of a protocol to (number of the subject, score between 0 and 1) pairs, top to bottom.
         label: what the chart shows, for readers that do not see it.
     """
     lines = sum(len(group) + 1 for group in scores.values()) - 1
@@ -49,7 +49,7 @@ def dot_chart(scores: Mapping[str, Sequence[tuple[int, Interval]]], label: str) 
         for c, score in group:
             mean, half = 100 * score.mean, 100 * _half(score)
             axes.hlines(y, max(mean - half, 0), min(mean + half, 100), color=_sentinel(c), lw=2)
-            axes.plot([mean], [y], "o", color=_sentinel(c), ms=7, mew=0)
+            axes.plot([mean], [y], MARKERS[c % len(MARKERS)], color=_sentinel(c), ms=7, mew=0)
             axes.text(1.02, y, percent(score.mean), va="center", ha="left", transform=axes.get_yaxis_transform())
             y += 1
         y += 1
@@ -66,7 +66,7 @@ def budget_chart(curves: Sequence[tuple[int, Sequence[tuple[int, Interval]]]], l
     """Draw accuracy over labels a class, one line a subject, with intervals.
 
     Args:
-        curves: (colour, [(labels a class, score between 0 and 1)]) for each subject.
+        curves: (number of the subject, [(labels a class, score between 0 and 1)]) for each subject.
         label: what the chart shows, for readers that do not see it.
     """
     figure, axes = _figure(height=3.1)
@@ -77,7 +77,7 @@ def budget_chart(curves: Sequence[tuple[int, Sequence[tuple[int, Interval]]]], l
         mean = np.array([100 * s.mean for _, s in curve])
         half = np.array([100 * _half(s) for _, s in curve])
         axes.vlines(x, np.maximum(mean - half, 0), np.minimum(mean + half, 100), color=_sentinel(c), lw=1.6)
-        axes.plot(x, mean, color=_sentinel(c), lw=1.6, marker=MARKERS[i % len(MARKERS)], ms=5, mew=0)
+        axes.plot(x, mean, color=_sentinel(c), lw=1.6, marker=MARKERS[c % len(MARKERS)], ms=5, mew=0)
     axes.set_xscale("log")
     axes.set_xticks(budgets, [str(k) for k in budgets])
     axes.minorticks_off()
@@ -119,7 +119,7 @@ def line_chart(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y")
     axes.set_xlabel("step")
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", color=TEXT, fontsize=10.5)
     return _svg(figure, title)
 
 
@@ -154,7 +154,7 @@ def _figure(height: float, width: float = 4.7) -> tuple[Figure, Axes]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[:].set_color(LINE)
     axes.tick_params(color=LINE, labelcolor=TEXT, labelsize=10.5)
-    for text in (axes.xaxis.label, axes.yaxis.label, axes.title):
+    for text in (axes.xaxis.label, axes.yaxis.label):
         text.set_color(TEXT)
         text.set_fontsize(10.5)
     return figure, axes

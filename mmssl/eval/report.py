@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmssl.eval.charts import MARKERS, PALETTE, SYMBOLS, budget_chart, colour, dot_chart, line_chart, map_chart
+from mmssl.eval.charts import PALETTE, SYMBOLS, budget_chart, colour, dot_chart, line_chart, map_chart
 from mmssl.eval.evaluate import FEW_LABELS, PROTOCOLS
 from mmssl.eval.interval import Interval
 from mmssl.eval.projection import neighbours, project
@@ -135,7 +136,7 @@ def _label_budget(report: Report) -> str:
             curves.setdefault(order.index(subject), []).append((k, score))
     lines = [(i, sorted(curves[i])) for i in sorted(curves)]
     drawn = _figure(budget_chart(lines, "Accuracy over labels a class"), _subject_legend(report))
-    return _section("How many labels does it take?", f'<div class="side">{_join(few)}{drawn}</div>')
+    return _section("How many labels does it take?", _join(few) + drawn)
 
 
 def _health(report: Report) -> str:
@@ -184,7 +185,7 @@ def _embedding_map(embedding: Embedding | None) -> str:
     # The most frequent classes get a colour; in order of their names, so that a class keeps it from run to run.
     coloured = sorted(sorted(counts, key=lambda c: (-counts[c], _natural(c)))[:MAX_CLASSES], key=_natural)
     codes = np.array([coloured.index(label) if label in coloured else -1 for label in shown])
-    legend = [(colour(i), SYMBOLS[i // PALETTE % len(MARKERS)], c) for i, c in enumerate(coloured)]
+    legend = [(colour(i), SYMBOLS[i // PALETTE % len(SYMBOLS)], c) for i, c in enumerate(coloured)]
     if len(counts) > len(coloured):
         legend.append(("var(--grey)", "●", f"{len(counts) - len(coloured)} other classes"))
     if None in shown and counts:
@@ -237,7 +238,9 @@ def _reproduction(report: Report) -> str:
 def _subject_legend(report: Report) -> str:
     present = {r.subject for r in report.records}
     order = report.subjects.order
-    return _legend((colour(i), "●", report.subjects.name(s)) for i, s in enumerate(order) if s in present)
+    return _legend(
+        (colour(i), SYMBOLS[i % len(SYMBOLS)], report.subjects.name(s)) for i, s in enumerate(order) if s in present
+    )
 
 
 def _legend(entries: Iterable[tuple[str, str, str]]) -> str:
@@ -257,12 +260,9 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>\n{body}\n</section>"
 
 
-def _natural(name: str) -> tuple[float, str]:
-    """Order class names as people do: 2 before 10, numbers before words."""
-    try:
-        return (float(name), name)
-    except ValueError:
-        return (math.inf, name)
+def _natural(name: str) -> list[str | int]:
+    """Order class names as people do: class 2 before class 10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
 STYLE = """
@@ -270,7 +270,7 @@ STYLE = """
   --grey: #8b949e; --good: #1a7f37; --bad: #b3261e; --even: #57606a;
   --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b0568f; --c4: #b58900; --c5: #3fa0d8; --c6: #444c56; }
 @media (prefers-color-scheme: dark) { :root { --back: #0d1117; --text: #e6edf3; --soft: #9aa4af; --line: #353c45;
-  --panel: #161b22; --grey: #6e7681; --good: #3fb950; --bad: #ff7b72; --even: #9aa4af;
+  --panel: #161b22; --grey: #8b949e; --good: #3fb950; --bad: #ff7b72; --even: #9aa4af;
   --c0: #58b0f0; --c1: #ff8a3d; --c2: #2ec79a; --c3: #e39ac9; --c4: #e5c454; --c5: #a5d8ff; --c6: #c9d1d9; } }
 @media print { :root { color-scheme: light; --back: #fff; --text: #000; --soft: #444; --line: #ccc; --panel: #fff;
   --grey: #888; --good: #1a7f37; --bad: #b3261e; --even: #444;
@@ -293,10 +293,11 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 figure { margin: 0; max-width: 560px; } .map figure { max-width: 760px; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }
 .scroll { overflow-x: auto; margin-bottom: 1.2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
-th, td { padding: .3rem .9rem .3rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th:first-child { text-align: left; font-weight: 500; } thead th { font-weight: 600; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }
+.caption { margin: 0 0 .2rem; font-size: .88rem; color: var(--soft); }
+th, td { padding: .3rem 0 .3rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th:first-child { padding-left: 0; text-align: left; white-space: normal; min-width: 6rem; font-weight: 500; }
+thead th { font-weight: 600; }
 tbody tr:first-child > * { font-weight: 700; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: .4rem 0; padding: 0;
   font-size: .88rem; }
@@ -307,5 +308,6 @@ figcaption { font-size: .78rem; line-height: 1.35; overflow-wrap: anywhere; }
 pre { background: var(--panel); border: 1px solid var(--line); padding: .7rem; overflow-x: auto; font-size: .85rem;
   white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 600px) { .neighbours { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .neighbours figure:first-child { grid-column: 1 / -1; } }
+  .neighbours figure:first-child { grid-column: 1 / -1; } th, td { padding-left: .5rem; }
+  table { font-size: .82rem; } td { white-space: normal; } }
 """

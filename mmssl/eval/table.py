@@ -77,13 +77,19 @@ def as_html(table: Table) -> str:
     """Write a table as HTML."""
     head = "".join(f'<th scope="col">{escape(c)}</th>' for c in table.columns)
     body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(_html_cell(c) for c in cells)}</tr>\n'
         for name, *cells in table.rows
     )
+    caption = escape(table.caption)
     return (
-        f'<div class="scroll"><table><caption>{escape(table.caption)}</caption>\n'
+        f'<p class="caption">{caption}</p>\n<div class="scroll"><table aria-label="{caption}">\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
     )
+
+
+def _html_cell(text: str) -> str:
+    # On a narrow screen a cell may break before "(1 seed)" and nowhere else.
+    return "<td>" + escape(text).replace(" ± ", "&nbsp;±&nbsp;").replace("(1 ", "(1&nbsp;") + "</td>"
 
 
 def _full_label(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Iterable[Table | None]:
