@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +73,8 @@ def fit_logistic(x: npt.NDArray[np.float64], y: Labels, penalty: float) -> Logis
     from sklearn.linear_model import LogisticRegression
 
     with few_examples():
+        # Status 2: the line search can no longer tell two losses apart, which is as converged as it gets.
+        warnings.filterwarnings("ignore", message=r"lbfgs failed to converge.*status=2")
         return LogisticRegression(C=penalty, max_iter=100_000).fit(x, y)
 
 

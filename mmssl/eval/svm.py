@@ -57,9 +57,8 @@ def svm(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
     gamma = _gamma(x)
     kernel = _kernel(distances, gamma)
     del distances
-    machine, converged = _fit(kernel, y, penalty)
-    if not converged and np.isinf(penalty):
-        machine, _ = _fit(kernel, y, PENALTIES[-2])
+    machine = _fit(kernel, y, penalty) or _fit(kernel, y, PENALTIES[-2])
+    assert machine is not None  # a finite C always has a solution
     blocks = np.array_split(test_x, max(1, len(test_x) // 2_000))  # bounds the (m, n) kernel
     return np.concatenate([machine.predict(_kernel(_squared_distances(block, x), gamma)) for block in blocks])
 
@@ -79,8 +78,8 @@ def _choose_penalty(x: Features, y: Labels, distances: npt.NDArray[np.float64]) 
         for c, penalty in enumerate(PENALTIES):
             if scores[c, f] == -np.inf:
                 continue
-            machine, converged = _fit(fitting, y[train], penalty)
-            if not converged and np.isinf(penalty):
+            machine = _fit(fitting, y[train], penalty)
+            if machine is None:
                 scores[c] = -np.inf
                 continue
             scores[c, f] = np.mean(machine.predict(scoring) == y[valid])
@@ -90,17 +89,24 @@ def _choose_penalty(x: Features, y: Labels, distances: npt.NDArray[np.float64]) 
     return float(PENALTIES[scores.mean(axis=1).argmax()]) if folds else np.inf
 
 
-def _fit(kernel: npt.NDArray[np.float64], y: Labels, penalty: float) -> tuple[SVC, bool]:
+def _fit(kernel: npt.NDArray[np.float64], y: Labels, penalty: float) -> SVC | None:
+    """Fit on a precomputed kernel; None where C is infinite and no hard margin is found."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import SVC
 
     # The authors allow 10 million steps. A hard margin that exists is found in a hundredth of that; where none exists,
-    # ten million steps a pair of classes take minutes and end nowhere.
-    machine = SVC(C=penalty, kernel="precomputed", max_iter=1_000_000 if np.isinf(penalty) else 10_000_000)
+    # ten million steps a pair of classes take minutes and end nowhere, or in infinite coefficients.
+    hard = bool(np.isinf(penalty))
+    machine = SVC(C=penalty, kernel="precomputed", max_iter=1_000_000 if hard else 10_000_000)
     with few_examples(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # answered by the caller
-        machine.fit(kernel, y)
-    return machine, machine.fit_status_ == 0
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fit_status_ says the same
+        try:
+            machine.fit(kernel, y)
+        except ValueError as error:
+            if hard and "not finite" in str(error):
+                return None
+            raise
+    return None if hard and machine.fit_status_ else machine
 
 
 def _gamma(x: Features) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 from mmssl.eval.evaluate import FEW_LABELS, PROTOCOLS
 from mmssl.eval.interval import Interval, mean_interval, percent
 from mmssl.eval.records import Record, Subjects
@@ -32,8 +34,8 @@ class Table:
 def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
     """Tabulate the scores of one data set: a table a metric with all labels, then the label-budget curve.
 
-    A cell is the mean in percent and half the width of its 95 % t-interval: over seeds with all labels, over draws and
-    seeds along the curve. A single value has no interval. Subjects without a record have no row.
+    A cell is the mean in percent and half the width of its 95 % t-interval, as ``intervals`` has them. A single value
+    has no interval. Subjects without a record have no row.
 
     Raises:
         ValueError: records of several data sets or splits, whose mean would mean nothing.
@@ -43,7 +45,9 @@ def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
 
 
 def intervals(records: Iterable[Record]) -> dict[tuple[str, str, str, int | str], Interval]:
-    """Average records over seeds and draws.
+    """Average records over seeds, or over the draws of a single seed.
+
+    Draws of one seed share its encoder; where there are several seeds, a seed counts once, by the mean of its draws.
 
     Returns:
         (subject, protocol, metric, n_labels) to mean and half width.
@@ -51,14 +55,20 @@ def intervals(records: Iterable[Record]) -> dict[tuple[str, str, str, int | str]
     Raises:
         ValueError: records of several data sets or splits.
     """
-    values: dict[tuple[str, str, str, int | str], list[float]] = {}
+    values: dict[tuple[str, str, str, int | str], dict[int, list[float]]] = {}
     sources = set()
     for r in records:
         sources.add((r.dataset, r.split))
-        values.setdefault((r.subject, r.protocol, r.metric, r.n_labels), []).append(r.value)
+        seeds = values.setdefault((r.subject, r.protocol, r.metric, r.n_labels), {})
+        seeds.setdefault(r.seed, []).append(r.value)
     if len(sources) > 1:
         raise ValueError(f"one table cannot hold several data sets or splits, got {sorted(sources)}")
-    return {key: mean_interval(v) for key, v in values.items()}
+    return {
+        key: mean_interval(
+            [float(np.mean(v)) for v in seeds.values()] if len(seeds) > 1 else next(iter(seeds.values()))
+        )
+        for key, seeds in values.items()
+    }
 
 
 def as_text(table: Table) -> str:
@@ -117,7 +127,9 @@ def _curve(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Su
             rows.append((subjects.name(subject), *(_cell(s, "draw") for s in found)))
     if not rows:
         return None
-    caption = "Accuracy with few labels a class, logistic regression, % (mean ± 95 % interval over draws and seeds)"
+    caption = (
+        "Accuracy with few labels, logistic regression, % (mean ± 95 % interval over seeds, over draws of one seed)"
+    )
     return Table(caption, ("labels a class", *map(str, budgets)), tuple(rows))
 
 

@@ -1,0 +1,103 @@
+"""One evaluation: its records, its hits, and what it refuses; and results.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from mmssl.eval.evaluate import Evaluation, evaluate_features
+from mmssl.eval.knn import knn
+from mmssl.eval.records import Record, read_results, to_json
+
+
+def evaluate(data: tuple[np.ndarray, ...], **options: object) -> Evaluation:
+    train_x, train_y, test_x, test_y = data
+    known: dict = {"dataset": "demo", "subject": "ts2vec", "seed": 3, "split": "test", "draws": 2, **options}
+    return evaluate_features(train_x, train_y, test_x, test_y, **known)
+
+
+def test_every_record_is_the_mean_of_its_hits(evaluations: list[Evaluation]) -> None:
+    for e in evaluations:
+        for r in e.records:
+            if r.metric == "accuracy":
+                hits = e.hits[r.protocol] if r.n_labels == "all" else e.few_label_hits[r.n_labels][r.draw or 0]
+                assert r.value == hits.mean()
+            assert (r.dataset, r.subject, r.seed, r.split, r.n_test) == ("demo", e.subject, e.seed, "test", 60)
+
+
+def test_full_label_protocols_carry_accuracy_and_macro_f1(classes: Callable) -> None:
+    data = classes(distance=0.6)
+    records = {(r.protocol, r.metric): r for r in evaluate(data, draws=0).records}
+    assert {p for p, _ in records} == {"svm-rbf/1", "knn-1/1", "logistic/1"}
+    predictions = knn(*data[:3])
+    assert records["knn-1/1", "accuracy"].value == np.mean(predictions == data[3])
+    assert records["knn-1/1", "macro_f1"].value == pytest.approx(f1_score(data[3], predictions, average="macro"))
+
+
+def test_the_same_features_give_the_same_records(classes: Callable) -> None:
+    assert evaluate(classes()).records == evaluate(classes()).records
+
+
+def test_features_that_are_not_finite_name_the_subject(classes: Callable) -> None:
+    data = [a.copy() for a in classes()]
+    data[0][2, 1] = np.nan
+    with pytest.raises(ValueError, match=r"ts2vec: training features hold 1 NaN .* row 2, column 1"):
+        evaluate(tuple(data))
+
+
+def test_one_class_only_is_said_before_anything_is_fitted(classes: Callable) -> None:
+    data = classes()
+    with pytest.raises(ValueError, match="only one class \\('0'\\)"):
+        evaluate((data[0], np.zeros_like(data[1]), *data[2:]))
+
+
+def test_lengths_that_do_not_match_are_refused(classes: Callable) -> None:
+    train_x, train_y, test_x, test_y = classes()
+    with pytest.raises(ValueError, match="need as many labels"):
+        evaluate((train_x, train_y, test_x, test_y[1:]))
+    with pytest.raises(ValueError, match="need as many labels"):
+        evaluate((train_x, train_y, test_x, test_y), groups=np.arange(3))
+    with pytest.raises(ValueError, match="8 training features but 7 test features"):
+        evaluate((train_x, train_y, test_x[:, 1:], test_y))
+
+
+def test_a_class_that_training_never_saw_counts_as_wrong(classes: Callable) -> None:
+    train_x, train_y, test_x, test_y = classes(distance=6)
+    test_y = test_y.copy()
+    test_y[:15] = 9
+    assert not evaluate((train_x, train_y, test_x, test_y), draws=0).hits["svm-rbf/1"][:15].any()
+
+
+def test_results_survive_the_file(evaluations: list[Evaluation], tmp_path: Path) -> None:
+    records = [r for e in evaluations for r in e.records]
+    path = tmp_path / "results.json"
+    path.write_text(to_json(records), encoding="utf-8")
+    assert read_results(path) == records
+    required = {"dataset", "subject", "protocol", "metric", "n_labels", "seed", "split", "value"}
+    assert all(required <= entry.keys() for entry in json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"dataset": "demo"}]', "entry 0: missing metric, n_labels"),
+        ('{"a": 1}', "list of records, got dict"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_results(path)
+
+
+def test_a_number_that_is_none_does_not_reach_the_file(evaluations: list[Evaluation]) -> None:
+    record: Record = replace(evaluations[0].records[0], value=float("nan"))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json([record])
