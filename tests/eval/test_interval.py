@@ -72,6 +72,15 @@ def test_draws_of_one_seed_are_resampled_and_of_several_are_averaged() -> None:
     assert paired_difference(*same).value == pytest.approx(paired_difference(ours, theirs).value)
 
 
+def test_very_many_groups_are_merged_without_moving_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random((1, 30_000)) < 0.8, rng.random((1, 30_000)) < 0.75
+    gap = paired_difference(ours, theirs)
+    half = 1.96 * (ours[0].astype(float) - theirs[0]).std() / math.sqrt(30_000)
+    assert (gap.low, gap.high) == pytest.approx((gap.value - half, gap.value + half), abs=0.15 * half)
+    assert gap.groups == 30_000
+
+
 def test_hits_of_different_tests_are_not_paired() -> None:
     with pytest.raises(ValueError, match=r"cannot pair hits of shape \(1, 4\) with hits of shape \(1, 5\)"):
         paired_difference(np.ones((1, 4), bool), np.ones((1, 5), bool))
