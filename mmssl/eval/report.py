@@ -200,7 +200,7 @@ def _embedding_map(embedding: Embedding | None) -> str:
 
 
 def _neighbours(embedding: Embedding | None) -> str:
-    if embedding is None or embedding.labels is not None:
+    if embedding is None or (embedding.labels is not None and any(label is not None for label in embedding.labels)):
         return ""
     cards = []
     for query, nearest in neighbours(embedding.values, embedding.groups):

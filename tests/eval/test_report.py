@@ -207,10 +207,16 @@ def test_text_of_the_user_is_escaped(report: Report, subjects: Subjects, tmp_pat
     assert "".join(Page(html).text).count(evil) >= 10
 
 
-def test_without_labels_there_are_neighbours_with_pictures(report: Report, tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels", [None, np.full(60, None, dtype=object)])
+def test_without_labels_there_are_neighbours_with_pictures(
+    report: Report, labels: np.ndarray | None, tmp_path: Path
+) -> None:
     assert report.embedding is not None
     embedding = Embedding(
-        report.embedding.values, report.embedding.names, picture=lambda i: f'<svg aria-label="picture {i}"></svg>'
+        report.embedding.values,
+        report.embedding.names,
+        labels,
+        picture=lambda i: f'<svg aria-label="picture {i}"></svg>',
     )
     html = write(changed(report, verdict=without_labels(), records=(), embedding=embedding), tmp_path)
     Page(html)
