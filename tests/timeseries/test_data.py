@@ -244,7 +244,7 @@ def test_resampling_is_what_pandas_does_for_each_entity(seed: int, grid: str) ->
         # origin: bins are counted from 1970, as the grid's are
         expected = frame[frame["id"] == name].set_index("t")[["x", "y"]].resample(grid, origin="epoch").mean()
         rows = slice(series.offsets[i], series.offsets[i + 1])
-        np.testing.assert_allclose(series.values[rows], expected.to_numpy(), rtol=1e-5)
+        np.testing.assert_allclose(series.values[rows], expected.to_numpy(), rtol=1e-5, atol=1e-6)
         assert series.times is not None
         assert series.times[rows].tolist() == expected.index.as_unit("ns").astype(np.int64).tolist()
 
