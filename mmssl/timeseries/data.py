@@ -19,17 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mmssl.timeseries.rows import Times, check_channels, distances, series_from_rows, span_text, time_text
-from mmssl.timeseries.series import SeriesSet, as_objects
+from mmssl.timeseries.arrays import Array, read_array, series_from_arrays
+from mmssl.timeseries.rows import Times, distances, series_from_rows, span_text, time_text
+from mmssl.timeseries.series import SeriesSet
 from mmssl.timeseries.tables import (
     ARRAYS,
     MISSING,
-    Array,
     Table,
     find_files,
     frame_table,
     open_table,
-    read_array,
     suffix,
     suggest,
 )
@@ -94,7 +93,7 @@ def read_series(
         tables = [] if arrays else [open_table(file) for file in files]
     if arrays:
         options = {"data.id": id, "data.time": time, "data.label": label, "data.resample": resample}
-        return _from_arrays(arrays, wanted, options)
+        return series_from_arrays(arrays, wanted, options)
     for table in tables:
         if table.sample.empty:
             raise ValueError(f"{table.name} has no rows; fill it or remove it")
@@ -140,14 +139,21 @@ def describe(series: SeriesSet) -> str:
 
 
 def embedding_frame(
-    values: npt.NDArray[np.floating], entity: npt.NDArray[np.object_], window: npt.NDArray[Any]
+    values: npt.NDArray[np.floating],
+    entity: npt.NDArray[np.object_],
+    window: npt.NDArray[Any],
+    **columns: Any,
 ) -> pd.DataFrame:
-    """Embeddings ``(n, D)`` as a table with columns ``e000``…, indexed by entity and by the start of the window."""
+    """Embeddings ``(n, D)`` as a table with columns ``e000``…, indexed by entity and by the start of the window.
+
+    Further ``columns``, such as labels, come before the features.
+    """
     index = pd.MultiIndex.from_arrays([entity, window], names=["entity", "window"])
-    return pd.DataFrame(values, index=index, columns=[f"e{i:03d}" for i in range(values.shape[1])])
+    features = pd.DataFrame(values, index=index, columns=[f"e{i:03d}" for i in range(values.shape[1])])
+    return pd.concat([pd.DataFrame(columns, index=index), features], axis=1) if columns else features
 
 
-def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def write_frame(frame: pd.DataFrame | Sequence[pd.DataFrame], path: str | os.PathLike[str]) -> None:
     """Write a table with its index as Parquet, Feather or CSV, by the suffix of ``path``; complete or not at all."""
     path = Path(path)
     writers: dict[str, Callable[[pd.DataFrame, Path], object]] = {
@@ -157,7 +163,7 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     }
     if path.suffix.lower() not in writers:
         raise ValueError(f"cannot write a table to {path}: its name must end in {', '.join(writers)}")
-    flat = frame.reset_index()
+    flat = (frame if isinstance(frame, pd.DataFrame) else pd.concat(frame)).reset_index()
     for name in flat.columns:  # names such as 1 and "b" in one column: files hold one type
         if flat[name].dtype == object and flat[name].map(type).nunique() > 1:
             flat[name] = flat[name].astype(str)
@@ -368,7 +374,8 @@ def _read(tables: list[Table], columns: _Columns) -> _Rows:
         else:
             break
     rows.finish()
-    if len(columns.formats) > 1 and time_format == columns.formats[0] and rows.times is not None:
+    doubtful = len(columns.formats) > 1 and time_format == columns.formats[0] and not str(time_format).startswith("%d.")
+    if doubtful and rows.times is not None:
         days = rows.times.astype("datetime64[ns]").astype("datetime64[D]")
         if (days - days.astype("datetime64[M]")).astype(np.int64).max() < 12:
             warnings.warn(
@@ -497,75 +504,3 @@ def _whole_numbers(names: dict[object, int]) -> dict[object, int]:
     """Names as numbers where each is written as a plain whole number (007 is not)."""
     plain = all(isinstance(name, str) and re.fullmatch(r"0|-?[1-9]\d{0,17}", name) for name in names)
     return {int(str(name)): code for name, code in names.items()} if plain else names
-
-
-# ---------------------------------------------------------------------------------------------------- arrays
-
-
-def _from_arrays(arrays: list[Array], channels: list[str] | None, options: Mapping[str, object]) -> SeriesSet:
-    for option, value in options.items():
-        if value is not None:
-            raise ValueError(
-                f"{option}={value} needs a table, but {arrays[0].name} holds series (N, T, C), which have no columns "
-                "and no times; leave it out (labels of an .npz file lie under its key y)"
-            )
-    parts: list[SeriesSet] = []
-    for array in arrays:
-        part = _from_array(array, numbered=len(arrays) > 1)
-        if parts and part.channels != parts[0].channels:
-            raise ValueError(
-                f"{array.name} has {len(part.channels)} channels and {arrays[0].name} {len(parts[0].channels)}; the "
-                "arrays of a folder need the same channels"
-            )
-        parts.append(part)
-    labels = [np.full(len(p), None, dtype=object) if p.labels is None else p.labels for p in parts]
-    series = SeriesSet(
-        values=np.concatenate([part.values for part in parts]) if len(parts) > 1 else parts[0].values,
-        offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]).astype(np.int64),
-        ids=np.concatenate([part.ids for part in parts]),
-        channels=parts[0].channels,
-        labels=np.concatenate(labels) if any(part.labels is not None for part in parts) else None,
-    )
-    series = series if channels is None else _name_or_pick(series, channels, arrays[0].name)
-    check_channels(series)
-    return series
-
-
-def _from_array(array: Array, *, numbered: bool) -> SeriesSet:
-    values, labels = array.values, array.labels
-    if values.ndim not in (2, 3) or 0 in values.shape or values.dtype.kind not in "fiub":
-        raise ValueError(
-            f"{array.name} must hold numbers of shape (N, T, C) or (N, T) without an empty axis, got {values.dtype} of "
-            f"shape {values.shape}"
-        )
-    if labels is not None and labels.shape != values.shape[:1]:
-        raise ValueError(
-            f"{array.name} must hold a label for each of its {len(values)} series, got shape {labels.shape}"
-        )
-    ids: Sequence[object] = range(len(values))
-    if numbered:
-        ids = [array.entity] if len(values) == 1 else [f"{array.entity}-{i}" for i in ids]
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is refused by name later
-        series = SeriesSet.from_array(values, ids=ids)
-    if not len(series.values):
-        raise ValueError(f"{array.name} holds no value but NaN; write it again or remove it")
-    return series if labels is None else replace(series, labels=_array_labels(labels))
-
-
-def _array_labels(labels: npt.NDArray[Any]) -> npt.NDArray[np.object_]:
-    names = [None if pd.isna(name) or name == "" else name for name in labels.tolist()]
-    whole = all(name is None or (isinstance(name, float) and name.is_integer()) for name in names)
-    return as_objects([int(name) if whole and name is not None else name for name in names])
-
-
-def _name_or_pick(series: SeriesSet, channels: list[str], name: str) -> SeriesSet:
-    """The channels of an array have no names but their numbers: pick some by these, or name them all."""
-    if set(channels) <= set(series.channels):
-        picked = [series.channels.index(channel) for channel in channels]
-        return replace(series, values=np.ascontiguousarray(series.values[:, picked]), channels=tuple(channels))
-    if len(channels) != len(series.channels):
-        raise ValueError(
-            f"data.channels has {len(channels)} names for the {len(series.channels)} channels of {name}; name all of "
-            f"them, or pick from {series.channels[0]} … {series.channels[-1]}"
-        )
-    return replace(series, channels=tuple(channels))

@@ -1,4 +1,4 @@
-"""Files, folders and DataFrames as tables that are read in batches, and files of arrays. Opens; judges no content."""
+"""Files, folders and DataFrames as tables that are read in batches. Opens; judges no content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import re
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.ipc
@@ -58,16 +55,6 @@ class Table:
     @property
     def columns(self) -> list[str]:
         return list(self.sample.columns)
-
-
-@dataclass(frozen=True, eq=False)
-class Array:
-    """Series ``(N, T, C)`` or ``(N, T)`` with one label each, if any, under the name that messages use."""
-
-    name: str
-    entity: object
-    values: npt.NDArray[Any]
-    labels: npt.NDArray[Any] | None = None
 
 
 def find_files(path: Path) -> list[Path]:
@@ -133,32 +120,6 @@ def frame_table(frame: pd.DataFrame) -> Table:
     return Table("the DataFrame", 0, frame.head(SAMPLE_ROWS), len(frame), batches, _counted("the DataFrame"))
 
 
-def read_array(path: Path) -> Array:
-    """The series in an NPY file, or under ``X``, ``x``, ``values`` or the only 3-D entry of an NPZ file.
-
-    Raises:
-        ValueError: the file is damaged, holds Python objects, or does not say which entry holds the series.
-    """
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return Array(str(path), path.stem, loaded)
-            entries = {key: loaded[key] for key in loaded.files}
-    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} cannot be read as an array: {_short(error)}; if it holds Python objects, save plain numbers and "
-            "labels of dtype str, else it looks damaged: write or copy it again"
-        ) from error
-    key = next((key for key in ("X", "x", "values") if key in entries), None)
-    cubes = [name for name, entry in entries.items() if entry.ndim == 3]
-    if key is None and len(cubes) != 1:
-        shapes = ", ".join(f"{name} {entry.shape}" for name, entry in entries.items()) or "nothing"
-        raise ValueError(f"{path} must hold the series (N, T, C) under the key X, but holds {shapes}")
-    labels = next((entries[name] for name in ("y", "labels") if name in entries), None)
-    return Array(str(path), path.stem, entries[key or cubes[0]], labels)
-
-
 def suggest(name: str, names: Sequence[str]) -> str:
     """What else there is, the closest first."""
     close = get_close_matches(name, names, n=3, cutoff=0.5)
@@ -168,17 +129,20 @@ def suggest(name: str, names: Sequence[str]) -> str:
     return f"there is {shown}{', …' if len(names) > 20 else ''}" if names else "there is nothing beside it"
 
 
+def short(error: Exception) -> str:
+    """The first line of what a library says, which may be several."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 @contextmanager
 def _reading(path: Path, kind: str) -> Iterator[None]:
     """Say of a damaged file which one it is."""
     try:
         yield
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({_short(error)}); save it as UTF-8") from error
+        raise ValueError(f"{path} is not UTF-8 text ({short(error)}); save it as UTF-8") from error
     except (pa.ArrowException, pd.errors.ParserError, csv.Error, EOFError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"{path} cannot be read as {kind}: {_short(error)}; if it is damaged, copy it again"
-        ) from error
+        raise ValueError(f"{path} cannot be read as {kind}: {short(error)}; if it is damaged, copy it again") from error
 
 
 def _parquet_table(path: Path) -> Table:
@@ -298,8 +262,3 @@ def _batch_rows(columns: int) -> int:
 
 def _counted(name: str) -> Callable[[int], str]:
     return lambda row: f"row {row} (counted from 0) of {name}"
-
-
-def _short(error: Exception) -> str:
-    """The first line of what a library says, which may be several."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

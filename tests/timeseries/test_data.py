@@ -208,6 +208,11 @@ def test_dates_that_fit_both_orders_are_read_with_a_warning(tmp_path: Path) -> N
         assert read_series(path, time="t").step == 86400
 
 
+def test_dates_with_dots_are_day_first_without_a_doubt(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "t,x\n03.05.2024 10:00,1\n04.05.2024 10:00,2\n")
+    assert read_series(path, time="t").step == 86400
+
+
 def test_numbers_stay_numbers_whatever_they_could_mean(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "t,x\n1709294400,1\n1709294401,2\n1709294402,3\n")
     series = read_series(path, time="t")
