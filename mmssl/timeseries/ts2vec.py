@@ -5,8 +5,7 @@ timestamps are contrasted with other timestamps of the same series and with othe
 max-pooled by two and contrasted again, up to a single vector.
 
 Differs from the paper and the authors' code:
-- padding of unequal series takes no part in the loss, and shorter series are put at a random place within the longest
-  (the authors centre them and contrast padding too);
+- padding of unequal series takes no part in the loss (the authors contrast padding too);
 - across ranks the instance term sees the whole batch, and all ranks cut the same segments;
 - similarities are never held whole: a temporal term over 3000 steps takes megabytes, not gigabytes.
 """

@@ -1,0 +1,147 @@
+"""Is the encoder learning or collapsing? Numbers of an embedding, and what a history of them says in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def embedding_health(z: Tensor) -> dict[str, Tensor]:
+    """How far embeddings spread, and over how many directions.
+
+    Args:
+        z: ``(N, D)`` embeddings of N different inputs.
+
+    Returns:
+        ``"spread"``: mean standard deviation of the dimensions of z / ‖z‖, times √D; 0 if all embeddings are the same
+        vector, 1 if they are spread evenly over the sphere (Chen and He, SimSiam, CVPR 2021, section 4.1).
+        ``"effective_rank"``: exp of the entropy of the normalised singular values of the centred embeddings, between 1
+        and min(N − 1, D) (Roy and Vetterli, 2007; RankMe of Garrido et al., ICML 2023, without its centring).
+    """
+    z = z.float()
+    unit = torch.nn.functional.normalize(z, dim=1)
+    spread = unit.std(dim=0, unbiased=False).mean() * math.sqrt(z.shape[1])
+    singular = torch.linalg.svdvals(z - z.mean(dim=0))
+    share = singular / singular.sum().clamp(min=torch.finfo(z.dtype).tiny)
+    entropy = -torch.special.xlogy(share, share).sum()
+    return {"spread": spread, "effective_rank": entropy.exp()}
+
+
+def distinct_share(x: Tensor) -> float:
+    """Share of inputs ``(N, …)`` that are not the copy of an earlier one; missing values count as equal."""
+    rows = x.flatten(1).nan_to_num(nan=torch.finfo(torch.float32).max)
+    return len(torch.unique(rows, dim=0)) / len(rows)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the history of a run says: one word for programs, sentences for people."""
+
+    status: Literal["healthy", "warning", "collapsed"]
+    findings: tuple[str, ...]
+
+
+def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -> Diagnosis:
+    """Read the logged metrics of a run and say what is wrong, if anything, and why it probably is.
+
+    Args:
+        history: rows with ``step`` and any of ``loss``, ``collapse_loss``, ``spread``, ``effective_rank``, ``skipped``
+            (steps skipped so far), ``lr``; the first row is from before or shortly after the start.
+        distinct: share of the inputs that are not copies of another, from `distinct_share`.
+    """
+    findings: list[str] = []
+    if not history:
+        return Diagnosis("healthy", ("nothing was logged yet",))
+    last = history[-1]
+    collapsed = _is_collapsed(history)
+    if collapsed:
+        findings.append(collapsed + " " + _likely_cause(history, distinct))
+    elif len(history) >= 4:
+        losses = [row["loss"] for row in history if math.isfinite(row.get("loss", math.nan))]
+        quarter = max(1, len(losses) // 4)
+        if losses and (before := _mean(losses[:quarter])) <= (after := _mean(losses[-quarter:])):
+            findings.append(
+                f"The loss has not fallen ({before:.3g} at the start, {after:.3g} now): the objective is not being "
+                "learnt. Try another learning rate (train.lr), or longer windows."
+            )
+        rank, first = last.get("effective_rank", math.nan), history[0].get("effective_rank", math.nan)
+        if rank < 2 and rank < first / 2:
+            findings.append(
+                f"The embeddings use hardly more than one direction (effective rank {rank:.1f}, {first:.1f} at the "
+                "start): dimensional collapse. A smaller learning rate or more varied windows may help."
+            )
+    skipped = last.get("skipped", 0.0)
+    if skipped > 0:
+        findings.append(
+            f"{int(skipped)} of {int(last['step'])} steps were skipped because a gradient was not finite. "
+            "Look for extreme values in the data, or lower train.lr."
+        )
+    if distinct < 0.5:
+        findings.append(f"Only {distinct:.0%} of the inputs looked at differ from each other.")
+    if collapsed:
+        return Diagnosis("collapsed", tuple(findings))
+    if findings:
+        return Diagnosis("warning", tuple(findings))
+    return Diagnosis("healthy", (_healthy_sentence(last),))
+
+
+COLLAPSED_SPREAD = 0.01  # of 1 for even spread; untrained encoders lie between 0.05 and 0.8
+COLLAPSED_LOSS = 0.01  # relative distance to the loss that identical embeddings would have
+
+
+def _is_collapsed(history: Sequence[Mapping[str, float]]) -> str:
+    """The sentence that says so, or an empty string."""
+    last = history[-1]
+    spread = last.get("spread", math.nan)
+    if spread < COLLAPSED_SPREAD:
+        return f"Collapse: all embeddings are nearly the same vector (spread {spread:.1g}, 1 would be even)."
+    recent = [
+        abs(row["loss"] / row["collapse_loss"] - 1)
+        for row in history[-3:]
+        if math.isfinite(row.get("loss", math.nan)) and row.get("collapse_loss", 0.0) > 0
+    ]
+    if len(recent) == 3 and max(recent) < COLLAPSED_LOSS:
+        return (
+            f"Collapse: the loss stays at {last['loss']:.3f}, the value that it has when all embeddings are the same "
+            f"({last['collapse_loss']:.3f})."
+        )
+    return ""
+
+
+def _likely_cause(history: Sequence[Mapping[str, float]], distinct: float) -> str:
+    first, last = history[0], history[-1]
+    if distinct < 0.5:
+        return (
+            f"Likely cause: the data. Only {distinct:.0%} of the inputs differ from each other, so there is nothing to "
+            "tell apart; look for constant channels, filled gaps or a window that is too short."
+        )
+    if last.get("skipped", 0.0) > 0:
+        return "Likely cause: the training diverged (steps were skipped for gradients that were not finite); lower train.lr."
+    if first.get("spread", 0.0) > 5 * COLLAPSED_SPREAD:
+        lr = f" ({last['lr']:.2g} now)" if "lr" in last else ""
+        return f"The embeddings were spread at the start. Likely cause: a learning rate that is too high{lr}; try a tenth."
+    return (
+        "The embeddings hardly differed before training either. Likely cause: inputs that differ by little compared "
+        "with their common level; check the standardisation and for channels with single extreme values."
+    )
+
+
+def _healthy_sentence(last: Mapping[str, float]) -> str:
+    parts = []
+    if "spread" in last:
+        parts.append(f"embeddings are spread ({last['spread']:.2f} of 1)")
+    if "effective_rank" in last:
+        parts.append(f"over an effective rank of {last['effective_rank']:.1f}")
+    if last.get("collapse_loss", 0.0) > 0 and "loss" in last:
+        parts.append(f"the loss is at {last['loss'] / last['collapse_loss']:.0%} of its collapse value")
+    return "No sign of collapse" + (": " + ", ".join(parts) if parts else "") + "."
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

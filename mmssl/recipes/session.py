@@ -1,0 +1,116 @@
+"""What every recipe does around its own work: open or resume the run folder, and say how to repeat it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lightning_fabric import Fabric
+from omegaconf import OmegaConf
+
+from mmssl.train.run import Run
+
+C = TypeVar("C", bound=Any)
+
+
+def configuration(cfg: C) -> C:
+    """``cfg``, or the configuration of the run that ``cfg.resume`` names.
+
+    Raises:
+        FileNotFoundError: it is no run.
+        ValueError: ``resume`` stands beside other settings, which the run could not follow.
+    """
+    if cfg.resume is None:
+        return cfg
+    run = Run.open(cfg.resume)
+    default = flat(type(cfg)())
+    changed = [f"{key}={value}" for key, value in flat(cfg).items() if key != "resume" and value != default[key]]
+    if changed:
+        raise ValueError(
+            f"resume goes on with the configuration of the run and takes no other: drop {' '.join(changed)}, "
+            "or start a new run"
+        )
+    saved = OmegaConf.merge(OmegaConf.structured(type(cfg)), OmegaConf.load(run.config))
+    return replace(OmegaConf.to_object(saved), resume=str(cfg.resume))  # type: ignore[type-var,return-value]
+
+
+def open_run(cfg: Any, *, recipe: str, fabric: Fabric, folder: Path | None = None) -> Run:
+    """The run that ``cfg.resume`` names, or a new folder; with config.yaml in it.
+
+    Args:
+        cfg: a recipe's dataclass with ``resume`` and ``root``, all values worked out.
+        recipe: its name.
+        fabric: rank 0 makes the folder and tells the others.
+        folder: use this one instead of a new one below ``cfg.root``.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    if cfg.resume is not None and folder is None:
+        return Run(cfg.resume)
+    if fabric.global_rank == 0:
+        run = Run.create(recipe, root=cfg.root) if folder is None else Run.at(folder)
+        save_config(cfg, run)
+        folder = run.path
+    return Run(fabric.broadcast(str(folder)))
+
+
+def save_config(cfg: Any, run: Run) -> None:
+    """The configuration as it runs, with every value that was worked out."""
+    run.config.write_text(config_yaml(cfg))
+
+
+def config_yaml(cfg: Any) -> str:
+    return OmegaConf.to_yaml(OmegaConf.structured(replace(cfg, resume=None)))
+
+
+def command(cfg: Any, recipe: str) -> str:
+    """What to type to run this configuration again: every value that differs from the default."""
+    default = flat(type(cfg)())
+    changed = [
+        shlex.quote(f"{key}={_value(value)}")
+        for key, value in flat(cfg).items()
+        if value != default[key] and key != "resume"
+    ]
+    return " ".join([f"python -m mmssl.recipes.{recipe}", *changed])
+
+
+def resume_command(run: Run, recipe: str) -> str:
+    return f"python -m mmssl.recipes.{recipe} resume={shlex.quote(str(run.path))}"
+
+
+def flat(cfg: Any) -> dict[str, Any]:
+    """``{"train.lr": 0.001, …}``."""
+    out: dict[str, Any] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), value)
+        else:
+            out[prefix] = node
+
+    walk("", OmegaConf.to_container(OmegaConf.structured(cfg)))
+    return out
+
+
+def _value(value: Any) -> str:
+    """As Hydra's command line reads it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(_value(item) for item in value) + "]"
+    text = str(value)
+    plain = isinstance(value, int | float) or all(c.isalnum() or c in "_-./:" for c in text)
+    return text if plain else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def print_paths(run: Run) -> None:
+    """Where to look, and what to do with it."""
+    print(f"\nreport:     {Path(run.report)}")
+    print(f"embeddings: {Path(run.embeddings)}")
+    print(f"encoder:    mmssl.load({str(run.path)!r}), or: python -m mmssl embed {run.path} <data> <out.parquet>")
