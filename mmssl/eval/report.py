@@ -282,7 +282,7 @@ body { margin: 0; background: var(--back); color: var(--text);
 main { max-width: 1120px; margin: 0 auto; padding: 1rem; }
 header { border-left: 6px solid var(--even); padding: .25rem 0 .25rem 1rem; margin-bottom: 2rem; }
 header.helped { border-color: var(--good); } header.hurt { border-color: var(--bad); }
-header p { margin: .4rem 0; max-width: 75ch; } .title, .data { color: var(--soft); }
+header p { margin: .4rem 0; max-width: 75ch; } .title, .data { color: var(--soft); } .data { white-space: pre-line; }
 h1 { font-size: clamp(1.25rem, 1rem + 1.6vw, 1.9rem); line-height: 1.3; margin: .3rem 0 .8rem; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; padding-top: .9rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }

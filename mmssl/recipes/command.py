@@ -36,10 +36,7 @@ def command_line(main: Callable[[Any], object], config: type, *, prog: str) -> N
         if problem := unknown_key(argument, config):
             sys.exit(f"error: {problem}")
     ConfigStore.instance().store(name="config", node=config)
-    ConfigStore.instance().store(
-        name="quiet", group="hydra", package="hydra", node={"help": {"app_name": prog}}
-    )
-    sys.argv[1:1] = [
+    sys.argv += [
         "hydra.run.dir=.",  # the run folder is the recipe's business
         "hydra.output_subdir=null",
         "hydra/job_logging=disabled",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,14 @@ class SeriesEmbedder:
         channels = self.preprocessor.channels
         if isinstance(data, SeriesSet):
             return data
-        if isinstance(data, np.ndarray):
+        with warnings.catch_warnings():  # what never changes teaches nothing, but it can be embedded
+            warnings.filterwarnings("ignore", message=".*never changed")
+            if not isinstance(data, np.ndarray):
+                return read_series(data, id=self.id, time=self.time, channels=list(channels), resample=self.resample)
             series = read_series(data)
-            if len(series.channels) == len(channels):  # an array has no names of its own
-                series = replace(series, channels=channels)
-            return series
-        return read_series(data, id=self.id, time=self.time, channels=list(channels), resample=self.resample)
+        if len(series.channels) == len(channels):  # an array has no names of its own
+            series = replace(series, channels=channels)
+        return series
 
     def _standardise(self, series: Floats) -> Floats:
         return self.preprocessor(self.read(np.asarray(series, dtype=np.float32)[None])).values

@@ -58,7 +58,7 @@ def _by_entity(series: SeriesSet, classes: npt.NDArray[np.int64], fraction: floa
     test: list[np.int64] = []
     for code in np.unique(classes):
         members = rng.permutation(np.flatnonzero(classes == code))
-        test += list(members[: round(fraction * len(members))])
+        test += list(members[: min(round(fraction * len(members)), len(members) - 1)])  # no class without training
     if not test:  # small classes that all round to nothing
         test = [rng.permutation(len(series))[0]]
     held = np.zeros(len(series), dtype=bool)

@@ -59,6 +59,7 @@ class TS2Vec(nn.Module):
         self.mask_rate = mask_rate
         self.max_length = max_length
         self.crop_multiple = crop_multiple
+        self.encode_shared = encoder.shared_timestamps  # compiled, if somebody asks for it
         self.generator = torch.Generator().manual_seed(seed)  # on the CPU: segment lengths are shapes
 
     @property
@@ -73,7 +74,7 @@ class TS2Vec(nn.Module):
             x = x[:, start : start + self.max_length]
         crops = self.draw_crops(len(x), x.shape[1])
         first, second = crops.cut(x)
-        z = self.encoder.shared_timestamps(
+        z = self.encode_shared(
             [first, second],
             [self.draw_mask(first), self.draw_mask(second)],
             [slice(crops.left - crops.first, crops.right - crops.first), slice(0, crops.length)],
@@ -94,6 +95,10 @@ class TS2Vec(nn.Module):
     def export(self) -> nn.Module:
         """The encoder with averaged weights, which is the one that the paper evaluates."""
         return self.averaged.module
+
+    def compile_encoder(self) -> None:
+        """Compile the encoder's forward pass for training; `crop_multiple` keeps the number of shapes small."""
+        self.encode_shared = torch.compile(self.encoder.shared_timestamps, dynamic=True)
 
     def draw_mask(self, x: Tensor) -> Tensor:
         """``(B, T)`` bool for series ``(B, T, C)``: True where a timestamp is shown."""
