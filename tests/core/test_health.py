@@ -1,0 +1,148 @@
+"""Spread and effective rank against numpy, and what `diagnose` makes of a history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmssl.core.health import diagnose, distinct_share, embedding_health
+
+Row = dict[str, float]
+
+
+def history(n: int = 6, **columns: Callable[[float], float] | float) -> list[Row]:
+    """``n`` logging steps; a column is a number or a function of the share of the training that is done."""
+    return [
+        {"step": 10.0 * i} | {name: v(i / (n - 1)) if callable(v) else v for name, v in columns.items()}
+        for i in range(n)
+    ]
+
+
+HEALTHY: dict[str, Any] = {
+    "loss": lambda p: 3 - 2 * p,
+    "collapse_loss": 3.5,
+    "spread": 0.5,
+    "effective_rank": lambda p: 10 + 10 * p,
+    "skipped": 0.0,
+    "lr": 1e-3,
+}
+
+
+def test_spread_and_effective_rank_are_those_of_numpy() -> None:
+    z = np.random.default_rng(0).normal(size=(40, 12)) * np.arange(1, 13) + 2
+    out = embedding_health(torch.from_numpy(z))
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    share = np.linalg.svd(z - z.mean(axis=0), compute_uv=False)
+    share = share / share.sum()
+    assert float(out["spread"]) == pytest.approx(unit.std(axis=0).mean() * math.sqrt(12), rel=1e-5)
+    assert float(out["effective_rank"]) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-4)
+
+
+def test_identical_embeddings_have_no_spread_and_rank_one() -> None:
+    out = embedding_health(torch.full((20, 8), 3.0))
+    assert float(out["spread"]) == pytest.approx(0, abs=1e-6)
+    assert 1 <= float(out["effective_rank"]) < 8
+    assert math.isfinite(float(embedding_health(torch.zeros(5, 4))["effective_rank"]))
+
+
+def test_an_even_sphere_has_spread_one_and_full_rank() -> None:
+    z = torch.cat([torch.eye(16), -torch.eye(16)])
+    out = embedding_health(z)
+    assert float(out["spread"]) == pytest.approx(1, rel=1e-5)
+    assert float(out["effective_rank"]) == pytest.approx(16, rel=1e-4)
+
+
+def test_one_direction_has_effective_rank_one() -> None:
+    z = torch.outer(torch.linspace(-1, 1, 30), torch.arange(1.0, 7.0))
+    assert float(embedding_health(z)["effective_rank"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_health_asks_no_gradient_and_takes_half_precision() -> None:
+    z = torch.randn(10, 4, dtype=torch.bfloat16, requires_grad=True)
+    out = embedding_health(z)
+    assert not out["spread"].requires_grad
+    assert out["spread"].dtype == torch.float32
+
+
+def test_copies_are_counted_with_missing_values_as_equal() -> None:
+    x = torch.randn(6, 5, 2, generator=torch.Generator().manual_seed(0))
+    x[1] = x[0]
+    x[2, 1, 1] = float("nan")
+    x[3] = x[2]
+    assert distinct_share(x) == pytest.approx(4 / 6)
+
+
+def test_a_learning_run_is_healthy_and_says_where_it_stands() -> None:
+    said = diagnose(history(**HEALTHY))
+    assert said.status == "healthy"
+    assert said.findings == (
+        "No sign of collapse: embeddings are spread (0.50 of 1), over an effective rank of 20.0, "
+        "the loss is at 29% of its collapse value.",
+    )
+
+
+def test_no_history_is_no_reason_to_worry() -> None:
+    assert diagnose([]).status == "healthy"
+
+
+def test_identical_embeddings_after_spread_ones_blame_the_learning_rate() -> None:
+    said = diagnose(history(**HEALTHY | {"spread": lambda p: 0.5 - 0.495 * p, "lr": 0.1}))
+    assert said.status == "collapsed"
+    assert said.findings[0].startswith("Collapse: all embeddings are nearly the same vector (spread 0.005")
+    assert "learning rate that is too high (0.1 now); try a tenth" in said.findings[0]
+
+
+def test_a_loss_at_its_collapse_value_is_a_collapse_even_where_the_spread_is_not_logged() -> None:
+    rows = history(loss=3.501, collapse_loss=3.5, step=1.0)
+    said = diagnose(rows)
+    assert said.status == "collapsed"
+    assert "the loss stays at 3.501" in said.findings[0]
+    assert diagnose(rows[:2]).status == "healthy"  # one or two rows are too few to say so
+
+
+def test_embeddings_that_never_differed_blame_the_inputs() -> None:
+    said = diagnose(history(**HEALTHY | {"spread": 0.005}))
+    assert said.status == "collapsed"
+    assert "hardly differed before training" in said.findings[0]
+
+
+def test_copied_inputs_are_blamed_first() -> None:
+    said = diagnose(history(**HEALTHY | {"spread": lambda p: 0.5 - 0.495 * p, "skipped": 3.0}), distinct=0.1)
+    assert "Likely cause: the data. Only 10% of the inputs differ" in said.findings[0]
+
+
+def test_skipped_steps_are_blamed_before_the_learning_rate() -> None:
+    said = diagnose(history(**HEALTHY | {"spread": lambda p: 0.5 - 0.495 * p, "skipped": 3.0}))
+    assert "Likely cause: the training diverged" in said.findings[0]
+    assert "3 of 50 steps were skipped" in said.findings[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"loss": 3.0}, "The loss has not fallen (3 at the start, 3 now)"),
+        ({"loss": lambda p: 3 + p}, "The loss has not fallen (3 at the start, 4 now)"),
+        ({"effective_rank": lambda p: 10 - 8.5 * p}, "hardly more than one direction (effective rank 1.5, 10.0 at"),
+        ({"skipped": 2.0}, "2 of 50 steps were skipped"),
+    ],
+)
+def test_what_is_no_collapse_but_wrong_is_a_warning(change: Row, words: str) -> None:
+    said = diagnose(history(**HEALTHY | change))
+    assert said.status == "warning"
+    assert words in said.findings[0]
+
+
+def test_mostly_copied_inputs_are_worth_a_warning_on_their_own() -> None:
+    said = diagnose(history(**HEALTHY), distinct=0.3)
+    assert (said.status, said.findings) == ("warning", ("Only 30% of the inputs looked at differ from each other.",))
+
+
+def test_a_nan_loss_in_the_history_does_not_hide_the_rest() -> None:
+    rows = history(**HEALTHY | {"spread": 0.001})
+    rows[2]["loss"] = math.nan
+    assert diagnose(rows).status == "collapsed"
