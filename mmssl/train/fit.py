@@ -171,9 +171,8 @@ class _Loop:
         self.running = [  # what a forward pass changes although the step may be skipped
             buffer
             for m in method.modules()
-            if isinstance(m, nn.modules.batchnorm._NormBase) and m.running_mean is not None
-            for buffer in (m.running_mean, m.running_var)
-            if buffer is not None
+            if isinstance(m, nn.modules.batchnorm._NormBase)
+            for buffer in m.buffers(recurse=False)
         ]
         self.skipped = torch.zeros((), device=fabric.device)
         self.norm = torch.zeros((), device=fabric.device)
