@@ -101,7 +101,7 @@ class Checkpoints:
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with safe_open(file, framework="pt") as opened:
-        header = json.loads(opened.metadata()["mmssl"])
+        header = json.loads((opened.metadata() or {})["mmssl"])
         return header, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
 
 

@@ -167,12 +167,9 @@ class MetricsLog:
 def read_metrics(file: Path) -> list[dict[str, float]]:
     """Rows of a ``metrics.csv``; empty cells are left out, and so is a last row that a crash cut off."""
     with file.open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
-    return [
-        {name: float(cell) for name, cell in row.items() if cell}
-        for row in rows
-        if None not in row.values()
-    ]
+        text = opened.read()
+    complete = text[: text.rfind("\n") + 1].splitlines()
+    return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(complete)]
 
 
 def _cells(row: dict[str, float]) -> dict[str, str]:
