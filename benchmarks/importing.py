@@ -24,5 +24,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 def _seconds(module: str) -> float:
-    done = subprocess.run([sys.executable, "-c", CODE.format(module=module)], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(module=module)], check=True, capture_output=True, text=True
+    )
     return float(done.stdout)

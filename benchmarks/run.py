@@ -72,7 +72,14 @@ def _page(result: dict[str, Any], *, with_authors: bool) -> str:
     lines += ["| what | against | peer, ms | mmssl, ms | ratio | more |", "|---|---|---|---|---|---|"]
     for row in result["rows"]:
         extra = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in row.items() if key not in KNOWN)
-        cells = [row["what"], row["peer"], f"{row['peer_ms']:.3g}", f"{row['mmssl_ms']:.3g}", f"{row['ratio']:.2f}", extra]
+        cells = [
+            row["what"],
+            row["peer"],
+            f"{row['peer_ms']:.3g}",
+            f"{row['mmssl_ms']:.3g}",
+            f"{row['ratio']:.2f}",
+            extra,
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""A training step of TS2Vec against the authors' implementation: same weights, same crops, same loss; how much faster?"""
+"""A training step of TS2Vec against the authors' implementation: same weights, crops and loss; how much faster?"""
 
 from __future__ import annotations
 

@@ -33,10 +33,11 @@ class AveragedModel(nn.Module):
         """
         counted = (~skipped).to(self.count)
         self.count += counted
-        mean, new = list(self.module.parameters()), [p.detach() for p in model.parameters()]
+        mean: list[Tensor] = list(self.module.parameters())
+        new: list[Tensor] = list(model.parameters())
         change = torch._foreach_sub(new, mean)
         torch._foreach_mul_(change, counted / self.count)
-        torch._foreach_add_(mean, change)
+        torch._foreach_add_(mean, list(change))
         for own, other in zip(self.module.buffers(), model.buffers(), strict=True):
             own.copy_(other)
 

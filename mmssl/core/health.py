@@ -122,10 +122,12 @@ def _likely_cause(history: Sequence[Mapping[str, float]], distinct: float) -> st
             "tell apart; look for constant channels, filled gaps or a window that is too short."
         )
     if last.get("skipped", 0.0) > 0:
-        return "Likely cause: the training diverged (steps were skipped for gradients that were not finite); lower train.lr."
+        return "Likely cause: the training diverged, gradients were not finite and their steps skipped; lower train.lr."
     if first.get("spread", 0.0) > 5 * COLLAPSED_SPREAD:
         lr = f" ({last['lr']:.2g} now)" if "lr" in last else ""
-        return f"The embeddings were spread at the start. Likely cause: a learning rate that is too high{lr}; try a tenth."
+        return (
+            f"The embeddings were spread at the start. Likely cause: a learning rate that is too high{lr}; try a tenth."
+        )
     return (
         "The embeddings hardly differed before training either. Likely cause: inputs that differ by little compared "
         "with their common level; check the standardisation and for channels with single extreme values."

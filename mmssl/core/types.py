@@ -71,6 +71,7 @@ class Preprocessor(Protocol):
 class Embedder(Protocol):
     """A finished encoder with its preprocessing; what `mmssl.load` returns."""
 
-    dim: int
+    @property
+    def dim(self) -> int: ...
 
     def embed(self, data: Any) -> Any: ...  # a pandas DataFrame, one row of features an entity and window

@@ -24,8 +24,8 @@ USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, Diverged, Collapsed)
 def command_line(main: Callable[[Any], object], config: type, *, prog: str) -> None:
     """Run ``main`` with the configuration that ``sys.argv`` describes.
 
-    ``key=value`` overrides a value, ``--config-dir recipes/<name> --config-name <file>`` takes an experiment, ``--help``
-    and ``--cfg job`` print the configuration. A misspelt key or a wrong type is an error that names it.
+    ``key=value`` overrides a value, ``--config-dir recipes/<name> --config-name <file>`` takes an experiment,
+    ``--help`` and ``--cfg job`` print the configuration. A misspelt key or a wrong type is an error that names it.
 
     Args:
         main: the recipe.
@@ -35,8 +35,14 @@ def command_line(main: Callable[[Any], object], config: type, *, prog: str) -> N
     for argument in sys.argv[1:]:
         if problem := unknown_key(argument, config):
             sys.exit(f"error: {problem}")
-    ConfigStore.instance().store(name="config", node=config)
+    store = ConfigStore.instance()
+    store.store(name="config", node=config)
+    page = (
+        f"{sys.modules[main.__module__].__doc__}\nSettings and their defaults, each to be set as key=value:\n\n$CONFIG"
+    )
+    store.store(group="hydra/help", name="recipe", node={"app_name": prog, "template": page})
     sys.argv += [
+        "hydra/help=recipe",
         "hydra.run.dir=.",  # the run folder is the recipe's business
         "hydra.output_subdir=null",
         "hydra/job_logging=disabled",

@@ -180,8 +180,15 @@ def _embedding(data: SeriesData, features: Floats) -> Embedding:
 
     return Embedding(
         values=features[chosen],
-        names=[str(ids[i]) if whole else f"{ids[i]} at {starts[i]}" for i in chosen],
+        names=[str(ids[i]) if whole else f"{ids[i]} at {_when(starts[i])}" for i in chosen],
         labels=labels[chosen] if any(label is not None for label in labels) else None,
         groups=np.asarray([f"{owner[i]}/{ids[i]}" for i in chosen]),
         picture=picture,
     )
+
+
+def _when(start: Any) -> str:
+    """A time to the second, or a row number."""
+    if isinstance(start, np.datetime64):
+        return str(start.astype("datetime64[s]")).replace("T", " ")
+    return f"{start:g}"

@@ -10,9 +10,7 @@ from mmssl.eval.records import Record, read_results, to_json
 from mmssl.eval.table import intervals
 
 
-def sweep(
-    folder: Path, names: Sequence[str], run_one: Callable[[str, Path], None], *, protocol: str
-) -> list[Record]:
+def sweep(folder: Path, names: Sequence[str], run_one: Callable[[str, Path], None], *, protocol: str) -> list[Record]:
     """Run what has no results yet, and write ``results.json`` and ``table.csv`` after each.
 
     Args:

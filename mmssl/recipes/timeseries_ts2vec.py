@@ -1,7 +1,7 @@
 """Pretrain TS2Vec on sensor series, and say whether that helped.
 
     python -m mmssl.recipes.timeseries_ts2vec                # BasicMotions, about a minute on two cores, 97 %
-    python -m mmssl.recipes.timeseries_ts2vec data.path=plant.parquet data.id=machine data.time=timestamp data.window=256
+    python -m mmssl.recipes.timeseries_ts2vec data.path=plant.parquet data.id=machine data.time=t data.window=256
     python -m mmssl.recipes.timeseries_ts2vec --config-dir recipes/timeseries_ts2vec --config-name ucr
 
 Measured results stand in recipes/timeseries_ts2vec/README.md.
@@ -178,9 +178,7 @@ def pretrain_seed(method: TS2Vec, data: SeriesData, run: Run, cfg: Config, fabri
     )
     if train.compile:
         method.compile_encoder()
-    optimizer = torch.optim.AdamW(
-        method.encoder.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(method.encoder.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True)
     chosen = np.random.default_rng(seed).permutation(len(source))[: max(16, min(64, PROBE_STEPS // source.length))]
     with run.log(seed) as log:
         return pretrain(

@@ -105,7 +105,7 @@ def load_data(cfg: DataConfig, *, min_length: int = 2, seed: int = 0) -> SeriesD
 
 
 class SeriesSource:
-    """Windows as batches of tensors ``(B, T, C)``, all padded to the longest with NaN; shorter ones lie in the middle."""
+    """Windows as batches of tensors ``(B, T, C)``, padded to the longest with NaN; shorter ones lie in the middle."""
 
     def __init__(self, windows: Windows) -> None:
         self.windows = windows

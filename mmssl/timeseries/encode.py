@@ -39,7 +39,11 @@ def encode_windows(encoder: DilatedConvEncoder, windows: Windows, *, steps: int 
             if x.shape[1] <= steps:
                 z = encoder(x)
             else:
-                tops = [(z if v is None else z[v]).amax(dim=0) for z, v in _chunks(encoder, x[0], steps) if v is None or v.any()]
+                tops = [
+                    (z if v is None else z[v]).amax(dim=0)
+                    for z, v in _chunks(encoder, x[0], steps)
+                    if v is None or v.any()
+                ]
                 z = torch.stack(tops).amax(dim=0, keepdim=True) if tops else x.new_zeros(1, encoder.dim)
             out[index] = z.float().cpu().numpy()
     return out
@@ -146,5 +150,3 @@ def _batches(lengths: npt.NDArray[np.int64], steps: int) -> Iterator[npt.NDArray
             stop += 1
         yield order[start:stop]
         start = stop
-
-

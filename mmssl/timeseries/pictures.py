@@ -27,9 +27,7 @@ def sparkline(series: npt.NDArray[np.float32]) -> str:
             drawing = True
         if path:
             opacity = 1 - 0.6 * c / MAX_CHANNELS
-            lines.append(
-                f'<path d="{"".join(path)}" fill="none" stroke="currentColor" stroke-width="1.2" opacity="{opacity:.2f}"/>'
-            )
+            lines.append(f'<path d="{"".join(path)}" fill="none" stroke="currentColor" opacity="{opacity:.2f}"/>')
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
         f'aria-label="series of {len(series)} rows">{"".join(lines)}</svg>'

@@ -33,7 +33,7 @@ class SeriesPreprocessor:
     time_kind: str = "rows"
 
     def fit(self, raw: SeriesSet) -> SeriesPreprocessor:
-        """Fitted on ``raw``; in float64 and in chunks of rows, so that long recordings lose neither digits nor memory."""
+        """Fitted on ``raw``; in float64, in chunks of rows: long recordings lose no digits and take no memory."""
         rows = range(0, len(raw.values), 2**20)
         chunks = [raw.values[i : i + 2**20] for i in rows]
         count = np.sum([np.count_nonzero(~np.isnan(chunk), axis=0) for chunk in chunks], axis=0)

@@ -46,7 +46,9 @@ class SeriesSet:
         if len(self.channels) != channels:
             raise ValueError(f"{len(self.channels)} channel names for values of shape {self.values.shape}")
         if self.offsets[0] != 0 or self.offsets[-1] != rows or len(self.offsets) != len(self.ids) + 1:
-            raise ValueError(f"offsets {self.offsets[:3]}…{self.offsets[-1]} do not cover {rows} rows of {len(self.ids)} entities")
+            raise ValueError(
+                f"offsets {self.offsets[:3]}…{self.offsets[-1]} do not cover {rows} rows of {len(self.ids)} entities"
+            )
         if self.labels is not None and len(self.labels) not in (rows, len(self.ids)):
             raise ValueError(f"{len(self.labels)} labels for {len(self.ids)} entities with {rows} rows")
 

@@ -24,9 +24,7 @@ class Split:
     sentence: str
 
 
-def split_series(
-    series: SeriesSet, *, by: SplitBy = "auto", test_fraction: float = 0.3, seed: int = 0
-) -> Split:
+def split_series(series: SeriesSet, *, by: SplitBy = "auto", test_fraction: float = 0.3, seed: int = 0) -> Split:
     """Hold out entities, or the end of every entity.
 
     Args:

@@ -111,7 +111,7 @@ class TS2Vec(nn.Module):
         """
         if steps < self.min_length:
             raise ValueError(
-                f"series have {steps} timestamps, but temporal_unit={self.temporal_unit} needs at least {self.min_length}"
+                f"series have {steps} timestamps, temporal_unit={self.temporal_unit} needs at least {self.min_length}"
             )
         unit = self.crop_multiple if steps >= 2 * self.crop_multiple else 1
         length = self._multiple(self.min_length, steps, unit)
@@ -177,7 +177,8 @@ def hierarchical_contrastive_loss(
 
     Args:
         z: ``(B, 2, T, D)`` representations of the shared timestamps in both segments.
-        valid: ``(B, T)`` bool, False at padding, which is neither anchor nor positive nor negative; None for no padding.
+        valid: ``(B, T)`` bool, False at padding, which is neither anchor nor positive nor negative; None for
+            no padding.
         alpha: weight of the instance term.
         temporal_unit: number of finest levels without the temporal term.
 

@@ -30,7 +30,8 @@ class ShuffledBatches:
 
     Args:
         source: the data. Fetched in this process without workers, which is fastest for arrays in memory.
-        batch_size: samples of a batch over all ranks; every rank gets an equal part. Smaller if there are fewer samples.
+        batch_size: samples of a batch over all ranks; every rank gets an equal part. Smaller if there are
+            fewer samples.
         seed: of the shuffling, the same on all ranks.
         workers: processes that fetch ahead, for data that has to be read or decoded.
         pin_memory: put batches of workers into page-locked memory, for a GPU.

@@ -138,7 +138,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _generators() -> dict[str, Tensor]:
     """States of the random generators that code may draw from; one row a rank."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - users' code
     assert version == 3
     assert kind == "MT19937"
     states = {
@@ -160,7 +160,7 @@ def _set_generators(states: dict[str, Tensor]) -> None:
     gauss = float(own["python_gauss"][0])
     random.setstate((3, tuple(own["python"].tolist()), None if gauss != gauss else gauss))
     words = own["numpy"].numpy()
-    np.random.set_state(
+    np.random.set_state(  # noqa: NPY002
         ("MT19937", words[:-2].astype(np.uint32), int(words[-2]), int(words[-1]), float(own["numpy_gauss"][0]))
     )
     if "cuda" in own and torch.cuda.is_available():

@@ -24,7 +24,8 @@ FORMAT = 1  # of encoder.json
 class Exportable(Embedder, Protocol):
     """An embedder that can be written and read again."""
 
-    encoder: nn.Module
+    @property
+    def encoder(self) -> nn.Module: ...
 
     def state(self) -> dict[str, Any]: ...  # JSON: builder arguments and preprocessor
 
@@ -65,7 +66,7 @@ def load_embedder(folder: str | os.PathLike[str], *, device: str = "cpu") -> Emb
         raise ValueError(f"the encoder in {folder} is damaged: {error}") from error
     if description.get("format") != FORMAT:
         raise ValueError(
-            f"{description_file} has format {description.get('format')!r}, this mmssl {mmssl.__version__} reads {FORMAT}"
+            f"{description_file} has format {description.get('format')!r}, mmssl {mmssl.__version__} reads {FORMAT}"
         )
     module, _, name = description["embedder"].partition(":")
     if module.split(".")[0] != "mmssl":

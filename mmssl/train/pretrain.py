@@ -64,7 +64,7 @@ def pretrain(
     """
     distinct = distinct_share(probe.inputs) if isinstance(probe.inputs, Tensor) else 1.0
     inputs = fabric.to_device(probe.inputs)
-    method = fabric.to_device(method)  # type: ignore[assignment]  # the first look is before fit moves it
+    method = fabric.to_device(method)  # the first look is before fit moves it
     warned = False
     start = checkpoints.step() if checkpoints is not None else 0
     if start == 0:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def plant(rows: int = 400, machines: int = 10, *, seed: int = 0) -> pd.DataFrame
     return pd.concat(frames, ignore_index=True)
 
 
-OWN = {"id": "machine", "time": "timestamp", "window": 50}
+OWN: dict[str, Any] = {"id": "machine", "time": "timestamp", "window": 50}
 
 
 @pytest.fixture(scope="module")
@@ -321,8 +322,6 @@ def test_recipes_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str])
     assert "python -m mmssl.recipes.timeseries_ts2vec" in capsys.readouterr().out
 
 
-def test_embedding_with_a_folder_that_is_no_run_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_embedding_with_a_folder_that_is_no_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["embed", str(tmp_path), "x.csv", "out.parquet"]) == 1
     assert "no finished run" in capsys.readouterr().err
