@@ -4,8 +4,8 @@ Linear per timestamp, then residual blocks of two convolutions with dilation 2^i
 
 Differs from the paper in what it does with data that the paper's archives do not have:
 - steps before the first and after the last value are padding: they are zero at every layer, exactly as the
-  convolution's own "same" padding is, so that a padded series has the features of the bare one (the authors zero them at the input
-  only, and they come back through the biases);
+  convolution's own "same" padding is, so that a padded series has the features of the bare one (the authors zero them
+  at the input only, and they come back through the biases);
 - `missing="indicator"` adds an indicator channel for every channel and zeroes single missing values; the paper's
   `"drop"` masks a whole timestamp as soon as one channel is missing.
 """
@@ -114,7 +114,7 @@ class DilatedConvEncoder(nn.Module):
         return self._drop(h[:, :, 0].transpose(1, 2)).unflatten(0, (-1, len(x)))
 
     def tokenize(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Input projection ``(B, T, C)`` to ``(B, T, hidden)``, zero where nothing was measured or ``keep`` is False."""
+        """Input projection ``(B, T, C)`` to ``(B, T, hidden)``; zero where nothing is measured or ``keep`` is False."""
         if x.ndim != 3 or x.shape[-1] != self.in_channels:
             raise ValueError(f"expected series (B, T, {self.in_channels}), got {tuple(x.shape)}")
         lost = x.isnan()
