@@ -28,6 +28,7 @@ from mmssl.core.types import Method
 from mmssl.train.checkpoint import Checkpoints
 
 Precision = Literal["32-true", "bf16-mixed"]
+AGREE_EVERY = 16  # steps after which several ranks ask each other at the latest whether one was told to stop
 
 
 @dataclass
@@ -92,7 +93,8 @@ def fit(
     """Train ``method`` and yield a `State` after every optimiser step.
 
     If ``checkpoints`` has one, the training goes on from there, to the same numbers as without the interruption. On
-    Ctrl-C or SIGTERM the current step is finished, a checkpoint written and KeyboardInterrupt raised.
+    Ctrl-C or SIGTERM the current step is finished (with several ranks: the steps up to the next logging step), a
+    checkpoint written and KeyboardInterrupt raised.
 
     Args:
         method: a `Method`; it is moved to the device.
@@ -141,11 +143,19 @@ def fit(
                     )
             yield state
             due = checkpoint_every is not None and step % checkpoint_every == 0
-            if checkpoints is not None and (due or stopped.is_set() or step == steps):
+            stop = _any_rank(stopped.is_set(), fabric) if logging or fabric.world_size == 1 else False
+            if checkpoints is not None and (due or stop or step == steps):
                 checkpoints.save(step, method, optimizer)
                 saved = step
-            if stopped.is_set() and step < steps:
+            if stop and step < steps:
                 raise KeyboardInterrupt(f"stopped after step {step}; checkpoint of step {saved}")
+
+
+def _any_rank(flag: bool, fabric: Fabric) -> bool:
+    """Ranks hear of a signal at different steps, and have to stop at the same one."""
+    if fabric.world_size == 1:
+        return flag
+    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum"))
 
 
 class _Loop:

@@ -67,7 +67,7 @@ def pretrain(
     method = fabric.to_device(method)  # the first look is before fit moves it
     warned = False
     start = checkpoints.step() if checkpoints is not None else 0
-    if start == 0:
+    if start == 0 and fabric.global_rank == 0:
         log.write(0, _look(method, probe, inputs))
     bar = tqdm(
         total=steps,
@@ -88,17 +88,21 @@ def pretrain(
             checkpoints=checkpoints,
             **fit_options,
         ):
-            if state.metrics and fabric.global_rank == 0:
-                row = state.metrics | _look(method, probe, inputs)
-                log.write(state.step, row)
-                bar.set_postfix(loss=f"{row['loss']:.3f}", rank=f"{row['effective_rank']:.1f}", refresh=False)
-                diagnosis = diagnose(log.rows, distinct=distinct)
-                if diagnosis.status == "collapsed" and not warned:
+            if state.metrics:
+                problem = ""
+                if fabric.global_rank == 0:
+                    row = state.metrics | _look(method, probe, inputs)
+                    log.write(state.step, row)
+                    bar.set_postfix(loss=f"{row['loss']:.3f}", rank=f"{row['effective_rank']:.1f}", refresh=False)
+                    diagnosis = diagnose(log.rows, distinct=distinct)
+                    if diagnosis.status == "collapsed":
+                        problem = f"step {state.step}: {' '.join(diagnosis.findings)}"
+                if stop_on_collapse and (problem := fabric.broadcast(problem)):
+                    raise Collapsed(problem)
+                if problem and not warned:
                     warned = True
-                    if stop_on_collapse:
-                        raise Collapsed(f"step {state.step}: {' '.join(diagnosis.findings)}")
                     bar.clear()
-                    warnings.warn(f"step {state.step}: {' '.join(diagnosis.findings)}", stacklevel=2)
+                    warnings.warn(problem, stacklevel=2)
             bar.update(state.step - bar.n)
     return diagnose(log.rows, distinct=distinct)
 
