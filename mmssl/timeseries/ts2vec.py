@@ -173,7 +173,7 @@ def hierarchical_contrastive_loss(
     Instance: at each timestamp, the other segment of the same series against all other series. Temporal: in each
     series, the same timestamp of the other segment against all other timestamps of both. Dot products without
     normalisation or temperature. With several ranks every rank passes its own series and gets the loss of its own
-    anchors against the series of all.
+    anchors against the series of all; the mean over ranks is the loss of the whole batch in one process.
 
     Args:
         z: ``(B, 2, T, D)`` representations of the shared timestamps in both segments.
@@ -188,6 +188,8 @@ def hierarchical_contrastive_loss(
     with torch.autocast(z.device.type, enabled=False):
         local = len(z)
         z = gather(z.float())  # (N, 2, T, D), N series on all ranks
+        if valid is None and world_size() > 1:  # another rank may have padding, and all must gather the same
+            valid = z.new_ones(local, z.shape[2], dtype=torch.bool)
         valid = None if valid is None else gather(valid)
         own = slice(rank() * local, (rank() + 1) * local)
         return _HierarchicalContrast.apply(z, valid, own, alpha, temporal_unit)
@@ -233,7 +235,9 @@ def _contrast(z: Tensor, valid: Tensor | None, own: slice, alpha: float, total: 
     if n == 1:  # nothing to be told apart from
         alpha, total = 0.0, total - alpha
     anchors = (own.stop - own.start) * steps  # pairs; a mean over segments, series and timestamps
-    weight = z.new_full((1, 1), 0.5 / anchors) if valid is None else valid / (2 * valid[own].sum()).clamp(min=1)
+    weight = z.new_full((1, 1), 0.5 / anchors)
+    if valid is not None:  # so that the mean over ranks is the mean over all anchors, however unequal the padding
+        weight = valid * (n / (own.stop - own.start)) / (2 * valid.sum()).clamp(min=1)
     both = None if valid is None else valid[:, None].expand(n, 2, steps)
 
     dz = torch.zeros_like(z)

@@ -155,7 +155,7 @@ def _generators() -> dict[str, Tensor]:
 
 
 def _set_generators(states: dict[str, Tensor]) -> None:
-    own = {name: state[rank()] for name, state in states.items()}
+    own = {name: state[rank()].clone() for name, state in states.items()}  # torch reads a view from its base
     torch.set_rng_state(own["torch"])
     gauss = float(own["python_gauss"][0])
     random.setstate((3, tuple(own["python"].tolist()), None if gauss != gauss else gauss))

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
-from small import Small, adamw, everything, numbered, same
 from torch import nn
 
 from mmssl.train import checkpoint
 from mmssl.train.checkpoint import Checkpoints
+from tests.train.small import Small, adamw, everything, numbered, same
 
 
 def trained(steps: int = 3, *, fused: bool = True, **options: Any) -> tuple[Small, torch.optim.Optimizer]:
@@ -192,8 +192,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) 
 DISK_FULL = """
 import resource, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from test_checkpoint import Checkpoints, trained
+from tests.train.test_checkpoint import Checkpoints, trained
 method, optimizer = trained()
 checkpoints = Checkpoints(sys.argv[1])
 checkpoints.save(1, method, optimizer)
@@ -213,7 +212,8 @@ print(checkpoints.load(method, optimizer))
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no such limit here")
 def test_a_real_write_that_fails_half_way_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", DISK_FULL, str(tmp_path), str(Path(__file__).parent)],
+        [sys.executable, "-c", DISK_FULL, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small import Small, adamw, everything, numbered, same
 from torch import Tensor
 
 from mmssl.core.schedules import warmup_cosine
 from mmssl.core.types import Method
 from mmssl.train.checkpoint import Checkpoints
 from mmssl.train.fit import Diverged, State, fit, setup_fabric
+from tests.train.small import Small, adamw, everything, numbered, same
 
 
 @pytest.fixture(scope="module")
