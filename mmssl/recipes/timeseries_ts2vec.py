@@ -11,28 +11,25 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from mmssl.core.health import Diagnosis
-from mmssl.core.schedules import warmup_cosine
 from mmssl.eval.evaluate import PROTOCOLS
 from mmssl.recipes import session
 from mmssl.recipes.command import command_line
 from mmssl.recipes.series_report import EvaluateConfig, Scores, write_results
 from mmssl.recipes.sweep import sweep
+from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
 from mmssl.timeseries.dataset import DataConfig, SeriesData, SeriesSource, load_data
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.encoder import DilatedConvEncoder
 from mmssl.timeseries.ts2vec import TS2Vec
-from mmssl.train.batches import ShuffledBatches
 from mmssl.train.export import save_embedder
 from mmssl.train.fit import setup_fabric
-from mmssl.train.pretrain import Probe, pretrain
+from mmssl.train.pretrain import Probe
 from mmssl.train.run import Run
 
 RECIPE = "timeseries_ts2vec"
@@ -58,33 +55,6 @@ class MethodConfig:
     mask_rate: float = 0.5
     max_length: int | None = 3000
     crop_multiple: int = 1
-
-
-@dataclass
-class TrainConfig:
-    """The training; the paper's settings."""
-
-    steps: int | None = None  # None: 200 up to 100,000 values of training windows, else 600
-    batch_size: int = 8  # over all processes
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    schedule: str = "constant"  # or cosine
-    warmup: float = 0.0  # share of the steps, with cosine
-    clip_norm: float | None = None
-    accumulate: int = 1
-    seed: int = 0
-    seeds: int | None = None  # trainings, from `seed` on; None: 3 with labels, else 1
-    device: str = "auto"
-    precision: str = "32-true"  # or bf16-mixed
-    compile: bool = False
-    workers: int = 0
-    log_every: int | None = None  # None: 20 times
-    checkpoint_every: int | None = None  # None: 5 times
-
-
-@dataclass
-class HealthConfig:
-    stop: bool = False  # stop when the embeddings collapse, instead of a warning
 
 
 @dataclass
@@ -123,12 +93,14 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
         cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
     data = load_data(cfg.data, min_length=2 ** (cfg.method.temporal_unit + 1), seed=cfg.train.seed)
     scores = Scores(data, cfg.evaluate, method="ts2vec", title="TS2Vec")
-    cfg = work_out(cfg, data, labelled=scores.labelled)
+    cfg = with_defaults(cfg, data, labelled=scores.labelled)
     run = session.open_run(cfg, recipe=RECIPE, fabric=fabric, folder=folder)
     main_rank = fabric.global_rank == 0
     if main_rank:
         print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
         scores.controls()
+    source = SeriesSource(data.train)
+    looked_at = np.random.default_rng(0).permutation(len(source))[: max(16, min(64, PROBE_STEPS // source.length))]
     first: SeriesEmbedder | None = None
     diagnoses = []
     assert cfg.train.seeds is not None
@@ -139,12 +111,26 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
         if main_rank:
             scores.encoder(encoder, subject="random-encoder", seed=seed)
         method = TS2Vec(encoder, seed=seed, **asdict(cfg.method))
+        if cfg.train.compile:
+            method.compile_encoder()
+        probe = Probe(source.fetch(looked_at), encoder)
         try:
-            diagnoses.append(pretrain_seed(method, data, run, cfg, fabric, seed))
-        except KeyboardInterrupt:
-            if main_rank:
+            diagnosis = train_seed(
+                method,
+                list(encoder.parameters()),
+                source,
+                probe=probe,
+                train=cfg.train,
+                health=cfg.health,
+                run=run,
+                fabric=fabric,
+                seed=seed,
+            )
+        except (KeyboardInterrupt, OSError):
+            if main_rank and run.checkpoints(seed).files():
                 print(f"\nstopped; go on with\n  {session.resume_command(run, RECIPE)}", file=sys.stderr)
             raise
+        diagnoses.append(diagnosis)
         final = method.export()
         assert isinstance(final, DilatedConvEncoder)
         if main_rank:
@@ -161,59 +147,10 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
     return run
 
 
-def pretrain_seed(method: TS2Vec, data: SeriesData, run: Run, cfg: Config, fabric: Fabric, seed: int) -> Diagnosis:
-    """The training of one seed, or what is left of it."""
-    train = cfg.train
-    assert train.steps is not None
-    assert train.log_every is not None
-    if fabric.world_size > 1:  # ranks draw different masks and dropout; with one process nothing is drawn in between
-        torch.manual_seed(seed + 7919 * fabric.global_rank)
-    source = SeriesSource(data.train)
-    batches = ShuffledBatches(
-        source,
-        batch_size=train.batch_size // train.accumulate,
-        seed=seed,
-        workers=train.workers,
-        pin_memory=fabric.device.type == "cuda",
-    )
-    if train.compile:
-        method.compile_encoder()
-    optimizer = torch.optim.AdamW(method.encoder.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    chosen = np.random.default_rng(seed).permutation(len(source))[: max(16, min(64, PROBE_STEPS // source.length))]
-    with run.log(seed) as log:
-        return pretrain(
-            method,
-            batches,
-            optimizer=optimizer,
-            steps=train.steps,
-            fabric=fabric,
-            log=log,
-            probe=Probe(source.fetch(chosen), method.encoder),
-            title=f"seed {seed}",
-            stop_on_collapse=cfg.health.stop,
-            checkpoints=run.checkpoints(seed),
-            checkpoint_every=train.checkpoint_every,
-            schedule=partial(warmup_cosine, warmup=train.warmup) if train.schedule == "cosine" else None,
-            accumulate=train.accumulate,
-            clip_norm=train.clip_norm,
-            log_every=train.log_every,
-        )
-
-
-def work_out(cfg: Config, data: SeriesData, *, labelled: bool) -> Config:
-    """Replaces every None and "auto" that stands for a value, so that config.yaml hides nothing."""
-    train = cfg.train
-    if train.schedule not in ("constant", "cosine"):
-        raise ValueError(f"train.schedule must be constant or cosine, got {train.schedule!r}")
+def with_defaults(cfg: Config, data: SeriesData, *, labelled: bool) -> Config:
+    """Every None and "auto" that stands for a value is replaced by it, so that config.yaml hides nothing."""
     values = int(data.train.lengths.sum()) * len(data.preprocessor.channels)
-    steps = train.steps or (200 if values <= 100_000 else 600)
-    train = replace(
-        train,
-        steps=steps,
-        seeds=train.seeds or (3 if labelled else 1),
-        log_every=train.log_every or max(1, steps // 20),
-        checkpoint_every=train.checkpoint_every or max(1, steps // 5),
-    )
+    train = work_out(cfg.train, steps=200 if values <= 100_000 else 600, seeds=3 if labelled else 1)
     missing = cfg.model.missing
     if missing == "auto":
         missing = "indicator" if data.partly_missing else "drop"

@@ -97,6 +97,8 @@ def load_data(cfg: DataConfig, *, min_length: int = 2, seed: int = 0) -> SeriesD
     n_test = 0 if test_windows is None else len(test_windows)
     size = f"{cfg.window} rows" if cfg.window else "whole series"
     lines.append(f"windows: {len(train_windows):,} train, {n_test:,} test ({size})")
+    if short := int((train.lengths < min_length).sum()):
+        lines.append(f"left out: {short:,} training series with less than {min_length} rows")
     if test_windows is not None:
         _check_labels(train_windows, cfg.label or "the labels")
     lost = np.isnan(train.values)

@@ -178,7 +178,7 @@ def same_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """``conv(x)``, by the centre tap alone where both side taps see only padding (dilation ≥ T): the same sum."""
     if conv.dilation[1] < x.shape[-1]:
         return conv(x)
-    return _pointwise(x, conv.weight[:, :, 0, 1], conv.bias)
+    return _pointwise(x, conv.weight[..., 1:2].flatten(1), conv.bias)
 
 
 def _conv(width_in: int, width_out: int, dilation: int) -> nn.Conv2d:

@@ -20,7 +20,8 @@ from mmssl.__main__ import main as cli
 from mmssl.eval.records import read_results
 from mmssl.recipes.command import unknown_key
 from mmssl.recipes.series_report import EvaluateConfig
-from mmssl.recipes.timeseries_ts2vec import Config, HealthConfig, ModelConfig, TrainConfig, main
+from mmssl.recipes.timeseries_ts2vec import Config, ModelConfig, main
+from mmssl.recipes.training import HealthConfig, TrainConfig
 from mmssl.timeseries.dataset import DataConfig
 from mmssl.timeseries.embedder import SeriesEmbedder
 

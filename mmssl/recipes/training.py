@@ -1,0 +1,126 @@
+"""The training section of every recipe: its settings, and one seed of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from mmssl.core.health import Diagnosis
+from mmssl.core.schedules import warmup_cosine
+from mmssl.train.batches import ShuffledBatches, Source
+from mmssl.train.pretrain import Probe, pretrain
+from mmssl.train.run import Run
+
+
+@dataclass
+class TrainConfig:
+    """The training; None stands for a value that is worked out from the data and written into config.yaml."""
+
+    steps: int | None = None
+    batch_size: int = 8  # over all processes and accumulated batches
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    schedule: str = "constant"  # or cosine
+    warmup: float = 0.0  # share of the steps, with cosine
+    clip_norm: float | None = None
+    accumulate: int = 1  # batches to a step
+    seed: int = 0
+    seeds: int | None = None  # trainings, from `seed` on; None: 3 with labels, else 1
+    device: str = "auto"  # cpu or cuda
+    precision: str = "32-true"  # or bf16-mixed
+    compile: bool = False
+    workers: int = 0  # processes that fetch batches
+    log_every: int | None = None  # steps; None: 20 times
+    checkpoint_every: int | None = None  # steps; None: 5 times
+
+
+@dataclass
+class HealthConfig:
+    """What to do about a collapse."""
+
+    stop: bool = False  # stop when the embeddings collapse, instead of a warning
+
+
+def work_out(train: TrainConfig, *, steps: int, seeds: int) -> TrainConfig:
+    """Every None replaced by its value.
+
+    Args:
+        train: as the user gave it.
+        steps, seeds: what to take where the user gave none.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+    if train.schedule not in ("constant", "cosine"):
+        raise ValueError(f"train.schedule must be constant or cosine, got {train.schedule!r}")
+    for name in ("steps", "batch_size", "accumulate", "seeds", "log_every", "checkpoint_every"):
+        if (value := getattr(train, name)) is not None and value < 1:
+            raise ValueError(f"train.{name} must be at least 1, got {value}")
+    if train.batch_size % train.accumulate:
+        raise ValueError(
+            f"train.batch_size={train.batch_size} is not a multiple of train.accumulate={train.accumulate}"
+        )
+    steps = train.steps or steps
+    return replace(
+        train,
+        steps=steps,
+        seeds=train.seeds or seeds,
+        log_every=train.log_every or max(1, steps // 20),
+        checkpoint_every=train.checkpoint_every or max(1, steps // 5),
+    )
+
+
+def train_seed(
+    method: nn.Module,
+    params: list[nn.Parameter],
+    source: Source,
+    *,
+    probe: Probe,
+    train: TrainConfig,
+    health: HealthConfig,
+    run: Run,
+    fabric: Fabric,
+    seed: int,
+) -> Diagnosis:
+    """The training of one seed into ``run``, or what is left of it there.
+
+    Args:
+        method: a `Method`.
+        params: what the optimiser trains.
+        source: gives the batches.
+        probe: see `mmssl.train.pretrain.pretrain`.
+        train, health: from `work_out`.
+    """
+    assert train.steps is not None
+    if fabric.world_size > 1:  # ranks draw different masks and dropout
+        torch.manual_seed(seed + 7919 * fabric.global_rank)
+    batches = ShuffledBatches(
+        source,
+        batch_size=train.batch_size // train.accumulate,
+        seed=seed,
+        workers=train.workers,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    optimizer = torch.optim.AdamW(params, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    with run.log(seed) as log:
+        return pretrain(
+            method,
+            batches,
+            optimizer=optimizer,
+            steps=train.steps,
+            fabric=fabric,
+            log=log,
+            probe=probe,
+            title=f"seed {seed}",
+            stop_on_collapse=health.stop,
+            checkpoints=run.checkpoints(seed),
+            checkpoint_every=train.checkpoint_every,
+            schedule=partial(warmup_cosine, warmup=train.warmup) if train.schedule == "cosine" else None,
+            accumulate=train.accumulate,
+            clip_norm=train.clip_norm,
+            log_every=train.log_every,
+        )
