@@ -63,12 +63,28 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
     if collapsed:
         findings.append(collapsed + " " + _likely_cause(history, distinct))
     elif len(history) >= 4:
-        losses = [row["loss"] for row in history if math.isfinite(row.get("loss", math.nan))]
+        relative = last.get("collapse_loss", 0.0) > 0  # to the collapse value, which depends on the size of the crops
+        losses = [
+            row["loss"] / (row["collapse_loss"] if relative else 1.0)
+            for row in history
+            if math.isfinite(row.get("loss", math.nan))
+        ]
         quarter = max(1, len(losses) // 4)
-        if losses and (before := _mean(losses[:quarter])) <= (after := _mean(losses[-quarter:])):
+        if relative and len(losses) >= 3 and min(losses[-3:]) > ABOVE_COLLAPSE:
             findings.append(
-                f"The loss has not fallen ({before:.3g} at the start, {after:.3g} now): the objective is not being "
-                "learnt. Try another learning rate (train.lr), or longer windows."
+                f"The loss ({last['loss']:.3g}) is above the value that it has when all embeddings are the same "
+                f"({last['collapse_loss']:.3g}): the encoder is worse than one that tells nothing apart. Lower the "
+                "learning rate (train.lr), or train for longer."
+            )
+        elif losses and (before := _mean(losses[:quarter])) <= (after := _mean(losses[-quarter:])):
+            values = (
+                f"{before:.0%} of its collapse value at the start, {after:.0%} now"
+                if relative
+                else f"{before:.3g} at the start, {after:.3g} now"
+            )
+            findings.append(
+                f"The loss has not fallen ({values}): the objective is not being learnt. Try another learning rate "
+                "(train.lr), or longer windows."
             )
         rank, first = last.get("effective_rank", math.nan), history[0].get("effective_rank", math.nan)
         if rank < 2 and rank < first / 2:
@@ -93,6 +109,8 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
 
 COLLAPSED_SPREAD = 0.01  # of 1 for even spread; untrained encoders lie between 0.05 and 0.8
 COLLAPSED_LOSS = 0.01  # relative distance to the loss that identical embeddings would have
+
+ABOVE_COLLAPSE = 1.05  # times that loss; usual in the first steps, wrong later
 
 
 def _is_collapsed(history: Sequence[Mapping[str, float]]) -> str:

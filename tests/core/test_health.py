@@ -86,6 +86,15 @@ def test_a_learning_run_is_healthy_and_says_where_it_stands() -> None:
     )
 
 
+def test_a_loss_that_grows_with_the_crops_alone_is_healthy() -> None:
+    said = diagnose(history(**HEALTHY | {"loss": lambda p: 2 + 0.5 * p, "collapse_loss": lambda p: 2.1 + p}))
+    assert said.status == "healthy"
+
+
+def test_a_loss_above_its_collapse_value_in_the_first_steps_is_usual() -> None:
+    assert diagnose(history(**HEALTHY | {"loss": lambda p: 7 - 5 * p})).status == "healthy"
+
+
 def test_no_history_is_no_reason_to_worry() -> None:
     assert diagnose([]).status == "healthy"
 
@@ -125,8 +134,10 @@ def test_skipped_steps_are_blamed_before_the_learning_rate() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"loss": 3.0}, "The loss has not fallen (3 at the start, 3 now)"),
-        ({"loss": lambda p: 3 + p}, "The loss has not fallen (3 at the start, 4 now)"),
+        ({"loss": 3.0}, "The loss has not fallen (86% of its collapse value at the start, 86% now)"),
+        ({"loss": 3.0, "collapse_loss": 0.0}, "The loss has not fallen (3 at the start, 3 now)"),
+        ({"loss": lambda p: 2 + p}, "The loss has not fallen (57% of its collapse value at the start, 86% now)"),
+        ({"loss": lambda p: 90 - 50 * p}, "The loss (40) is above the value that it has when all embeddings are the"),
         ({"effective_rank": lambda p: 10 - 8.5 * p}, "hardly more than one direction (effective rank 1.5, 10.0 at"),
         ({"skipped": 2.0}, "2 of 50 steps were skipped"),
     ],
