@@ -76,8 +76,9 @@ def test_a_window_without_any_value_is_zero(steps: int) -> None:
 
 @pytest.mark.parametrize("steps", [1, 3, 17, 64, 2**15])
 @pytest.mark.parametrize("holes", [False, True])
-def test_timestamps_in_chunks_are_those_of_the_whole_series(steps: int, holes: bool) -> None:
-    encoder, series = built().eval(), drawn(64)
+@pytest.mark.parametrize("depth", [0, 3])
+def test_timestamps_in_chunks_are_those_of_the_whole_series(steps: int, holes: bool, depth: int) -> None:
+    encoder, series = built(depth=depth).eval(), 30 * drawn(64)  # so that the far end of the reach is felt
     if holes:
         series[:5] = series[20:24] = series[60:] = np.nan
     with torch.no_grad():
