@@ -157,9 +157,7 @@ def test_crops_overlap_in_one_window_and_stay_within_the_series(
 ) -> None:
     ts2vec = method(temporal_unit=unit, crop_multiple=multiple, seed=seed)
     if steps < 2 ** (unit + 1):
-        with pytest.raises(
-            ValueError, match=f"series have {steps} timestamps, but temporal_unit={unit} needs at least"
-        ):
+        with pytest.raises(ValueError, match=f"series have {steps} timestamps, temporal_unit={unit} needs at least"):
             ts2vec.draw_crops(batch, steps)
         return
     crops = ts2vec.draw_crops(batch, steps)
