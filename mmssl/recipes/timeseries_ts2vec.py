@@ -128,7 +128,8 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
             )
         except (KeyboardInterrupt, OSError):
             if main_rank and run.checkpoints(seed).files():
-                print(f"\nstopped; go on with\n  {session.resume_command(run, RECIPE)}", file=sys.stderr)
+                whole = run if folder is None else Run(folder.parent)
+                print(f"\nstopped; go on with\n  {session.resume_command(whole, RECIPE)}", file=sys.stderr)
             raise
         diagnoses.append(diagnosis)
         final = method.export()

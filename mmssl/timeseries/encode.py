@@ -109,12 +109,10 @@ def _every_second(block: ConvBlock, h: Tensor, v: Tensor | None) -> tuple[Tensor
     """The block without dilation, at every second timestamp counted from the last: T to ceil(T / 2)."""
     points = h.shape[-1]
     if points == 1:
-        return block(h, v), v
+        alone = block.pointwise(h[:, :, 0, 0], None if v is None else v[:, :, 0, 0])
+        return alone[:, :, None, None], v
     first = (points - 1) % 2
-    residual = h[..., first::2]
-    if block.projector is not None:
-        residual = F.linear(residual.permute(0, 2, 3, 1), block.projector.weight, block.projector.bias)
-        residual = residual.permute(0, 3, 1, 2)
+    residual = block.shortcut(h[..., first::2])
     a = F.conv2d(F.gelu(h), block.conv1.weight, block.conv1.bias, padding=(0, 1))
     if v is not None:
         a = a * v

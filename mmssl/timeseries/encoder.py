@@ -85,8 +85,9 @@ class DilatedConvEncoder(nn.Module):
     def shared_timestamps(self, x: list[Tensor], keep: list[Tensor], span: list[slice]) -> Tensor:
         """Representations of the timestamps that several segments of the same series share.
 
-        The same as `timestamps` of each, cut to its span; but as soon as the segments are shorter than a dilation,
-        their timestamps no longer see each other, and what is left is done for the shared ones of all segments at once.
+        The same as `timestamps` of each, cut to its span, but all segments at once: shorter ones are padded, which
+        changes nothing; and from the block on whose dilation is longer than any segment, timestamps no longer see each
+        other, and only the shared ones are needed.
 
         Args:
             x: S segments ``(B, T_s, C)``.
@@ -96,22 +97,18 @@ class DilatedConvEncoder(nn.Module):
         Returns:
             ``(B, S, L, dim)``.
         """
-        apart = [block for block in self.conv_blocks() if block.dilation < max(segment.shape[1] for segment in x)]
-        shared, valid = [], []
-        for segment, shown, part in zip(x, keep, span, strict=True):
-            h, v = self._channels_last(self.tokenize(segment, shown), present(segment))
-            for block in apart:
-                h = block(h, v)
-            shared.append(h[..., part])
-            valid.append(None if v is None else v[..., part])
-        h = torch.stack(shared, dim=1).flatten(0, 1)  # (B·S, hidden, 1, L)
-        v = None
-        if any(part is not None for part in valid):
-            full = h.new_ones(len(x[0]), 1, 1, h.shape[-1])
-            v = torch.stack([full if part is None else part for part in valid], dim=1).flatten(0, 1)
-        for block in list(self.conv_blocks())[len(apart) :]:
-            h = block(h, v)
-        return self._drop(h[:, :, 0].transpose(1, 2)).unflatten(0, (-1, len(x)))
+        steps = max(segment.shape[1] for segment in x)
+        padded = [F.pad(segment, (0, 0, 0, steps - segment.shape[1]), value=float("nan")) for segment in x]
+        shown = [F.pad(mask, (0, steps - mask.shape[1])) for mask in keep]
+        together = torch.stack(padded, dim=1).flatten(0, 1)  # (B·S, T, C)
+        valid = present(together)
+        h = self._convolve(self.tokenize(together, torch.stack(shown, dim=1).flatten(0, 1)), valid, steps)
+
+        def cut(y: Tensor) -> Tensor:  # (B·S, T, …) -> (B, S, L, …)
+            y = y.unflatten(0, (-1, len(x)))
+            return torch.stack([y[:, i, part] for i, part in enumerate(span)], dim=1)
+
+        return self._pointwise(cut(h), None if valid is None else cut(valid), steps)
 
     def tokenize(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Input projection ``(B, T, C)`` to ``(B, T, hidden)``; zero where nothing is measured or ``keep`` is False."""
@@ -135,26 +132,36 @@ class DilatedConvEncoder(nn.Module):
             tokens: projected timestamps.
             valid: ``(B, T)`` bool, False at padding; None says that there is none.
         """
-        h, v = self._channels_last(tokens, valid)
-        for block in self.blocks:
-            h = block(h, v)
-        return self._drop(h[:, :, 0].transpose(1, 2))  # (B, T, dim)
+        steps = tokens.shape[1]
+        return self._pointwise(self._convolve(tokens, valid, steps), valid, steps)
 
-    @staticmethod
-    def _channels_last(tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """``(B, hidden, 1, T)`` and ``(B, 1, 1, T)``, see `ConvBlock`."""
-        v = None if valid is None else valid[:, None, None].to(tokens.dtype)
-        return tokens.transpose(1, 2)[:, :, None], v
+    def _convolve(self, tokens: Tensor, valid: Tensor | None, steps: int) -> Tensor:
+        """The blocks in which timestamps at most ``steps`` apart see each other: ``(B, T, D)`` to ``(B, T, D')``."""
+        h = tokens.transpose(1, 2)[:, :, None]  # (B, D, 1, T), channels last in memory
+        v = None if valid is None else valid[:, None, None].to(h.dtype)
+        for block in self.conv_blocks():
+            if block.dilation < steps:
+                h = block(h, v)
+        return h[:, :, 0].transpose(1, 2)
 
-    def _drop(self, h: Tensor) -> Tensor:
-        return dropout(h, self.dropout) if self.training else h
+    def _pointwise(self, h: Tensor, valid: Tensor | None, steps: int) -> Tensor:
+        """The other blocks, and dropout: ``(…, D')`` to ``(…, dim)``; every timestamp for itself."""
+        shape = h.shape[:-1]
+        h = h.reshape(-1, h.shape[-1])
+        v = None if valid is None else valid.reshape(-1, 1).to(h.dtype)
+        for block in self.conv_blocks():
+            if block.dilation >= steps:
+                h = block.pointwise(h, v)
+        if self.training and self.dropout > 0:
+            h = dropout(h, self.dropout)
+        return h.view(*shape, self.dim)
 
 
 class ConvBlock(nn.Module):
     """GELU, conv, GELU, conv, and the input added; a 1×1 convolution where ``project`` is asked for or widths differ.
 
     Series are images of height 1 with the channels last in memory: the convolutions of torch are a fifth faster on them
-    than on `(B, C, T)`, and every 1×1 convolution is a plain matrix product.
+    than on `(B, C, T)`.
     """
 
     def __init__(self, width_in: int, width_out: int, *, dilation: int, project: bool) -> None:
@@ -166,28 +173,32 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """``(B, width_in, 1, T)`` to ``(B, width_out, 1, T)``; ``valid`` is ``(B, 1, 1, T)``, 0 at padding."""
-        residual = x if self.projector is None else _pointwise(x, self.projector.weight, self.projector.bias)
-        h = same_conv(F.gelu(x), self.conv1)
+        h = self.conv1(F.gelu(x))  # in place from here: no gradient needs the output of a convolution
         if valid is not None:
-            h = h * valid
-        h = same_conv(F.gelu(h), self.conv2).add_(residual)
-        return h if valid is None else h * valid
+            h = h.mul_(valid)
+        h = self.conv2(F.gelu(h)).add_(self.shortcut(x))
+        return h if valid is None else h.mul_(valid)
 
+    def shortcut(self, x: Tensor) -> Tensor:
+        """What is added: ``(B, width_in, 1, T)`` to ``(B, width_out, 1, T)``."""
+        return x if self.projector is None else self.projector(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-def same_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """``conv(x)``, by the centre tap alone where both side taps see only padding (dilation ≥ T): the same sum."""
-    if conv.dilation[1] < x.shape[-1]:
-        return conv(x)
-    return _pointwise(x, conv.weight[..., 1:2].flatten(1), conv.bias)
+    def pointwise(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The same for timestamps that are further than a dilation from any other, ``(N, width_in)``.
+
+        Both side taps of the convolutions see nothing but padding then, and the centre tap is a matrix product.
+        """
+        h = F.linear(F.gelu(x), self.conv1.weight[..., 1:2].flatten(1), self.conv1.bias)
+        if valid is not None:
+            h = h.mul_(valid)
+        h = F.linear(F.gelu(h), self.conv2.weight[..., 1:2].flatten(1), self.conv2.bias)
+        h = h.add_(x if self.projector is None else self.projector(x))
+        return h if valid is None else h.mul_(valid)
 
 
 def _conv(width_in: int, width_out: int, dilation: int) -> nn.Conv2d:
     conv = nn.Conv2d(width_in, width_out, (1, 3), padding=(0, dilation), dilation=(1, dilation))
     return conv.to(memory_format=torch.channels_last)
-
-
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
@@ -200,7 +211,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     dropped = round(rate * 2**16)
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     keep = bits[: x.numel()].view(x.shape) >= dropped - 2**15
-    return x * keep.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+    return x * torch.mul(keep, 2**16 / (2**16 - dropped))
 
 
 def present(x: Tensor) -> Tensor | None:

@@ -240,15 +240,19 @@ def _contrast(z: Tensor, valid: Tensor | None, own: slice, alpha: float, total: 
         weight = valid * (n / (own.stop - own.start)) / (2 * valid.sum()).clamp(min=1)
     both = None if valid is None else valid[:, None].expand(n, 2, steps)
 
-    dz = torch.zeros_like(z)
     value = z.new_zeros(())
+    dz: Tensor | None = None
     if total > alpha:
         group = z[own].reshape(-1, 2 * steps, dim)
         shown = None if both is None else both[own].reshape(-1, 2 * steps)
         w = weight if valid is None else weight[own].repeat(1, 2)
         part, grad = weighted_logsumexp(group, (total - alpha) * w, shown)
         value += part
-        dz[own] += grad.view(-1, 2, steps, dim)
+        dz = grad.view(-1, 2, steps, dim)
+    if dz is None or len(dz) < n:  # the temporal term says nothing of other ranks' series
+        mine, dz = dz, torch.zeros_like(z)
+        if mine is not None:
+            dz[own] = mine
     if alpha > 0:
         group = z.reshape(2 * n, steps, dim).transpose(0, 1)  # (T, 2N, D), both segments of a series side by side
         shown = None if both is None else both.reshape(2 * n, steps).t()
@@ -256,10 +260,11 @@ def _contrast(z: Tensor, valid: Tensor | None, own: slice, alpha: float, total: 
         part, grad = weighted_logsumexp(group, alpha * w, shown, anchors=slice(2 * own.start, 2 * own.stop))
         value += part
         dz.view(2 * n, steps, dim).add_(grad.transpose(0, 1))
+    first, second = z[own, 0], z[own, 1]
     pull = 2 * total * (weight if valid is None else weight[own, :, None])  # of a positive pair; both anchors have it
-    value -= (pull * z[own, 0] * z[own, 1]).sum()
-    dz[own, 0] -= pull * z[own, 1]
-    dz[own, 1] -= pull * z[own, 0]
+    value -= (pull * (first * second).sum(dim=-1, keepdim=True)).sum()
+    dz[own, 0].addcmul_(pull, second, value=-1)
+    dz[own, 1].addcmul_(pull, first, value=-1)
     return value, dz
 
 
