@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from mmssl.core.types import Method
 from mmssl.train.checkpoint import Checkpoints
 
+RANKS_AGREE_EVERY = 16  # steps; torchrun kills ranks that do not stop within half a minute
 Precision = Literal["32-true", "bf16-mixed"]
 AGREE_EVERY = 16  # steps after which several ranks ask each other at the latest whether one was told to stop
 
@@ -93,8 +94,8 @@ def fit(
     """Train ``method`` and yield a `State` after every optimiser step.
 
     If ``checkpoints`` has one, the training goes on from there, to the same numbers as without the interruption. On
-    Ctrl-C or SIGTERM the current step is finished (with several ranks: the steps up to the next logging step), a
-    checkpoint written and KeyboardInterrupt raised.
+    Ctrl-C or SIGTERM the current step is finished (with several ranks: up to 16 steps), a checkpoint written, and
+    KeyboardInterrupt raised.
 
     Args:
         method: a `Method`; it is moved to the device.
@@ -143,11 +144,12 @@ def fit(
                     )
             yield state
             due = checkpoint_every is not None and step % checkpoint_every == 0
-            stop = _any_rank(stopped.is_set(), fabric) if logging or fabric.world_size == 1 else False
+            asked = logging or step % RANKS_AGREE_EVERY == 0 or fabric.world_size == 1
+            stop = asked and _any_rank(stopped.is_set(), fabric)
             if checkpoints is not None and (due or stop or step == steps):
                 checkpoints.save(step, method, optimizer)
                 saved = step
-            if stop and step < steps:
+            if stop:
                 raise KeyboardInterrupt(f"stopped after step {step}; checkpoint of step {saved}")
 
 
