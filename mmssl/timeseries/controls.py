@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from mmssl.timeseries.series import Windows
 
@@ -90,8 +91,12 @@ def minirocket(train: Windows, test: Windows, *, seed: int = 0) -> tuple[Floats,
         raise ValueError(f"MiniRocket needs windows of at least {ROCKET_STEPS} rows, got {length}")
     kernels = min(KERNELS, max(84, ROCKET_BYTES // (4 * (len(train) + len(test)))))
     rocket = MiniRocket(n_kernels=int(kernels), n_jobs=1, random_state=seed)
-    rocket.fit(_filled(train, length))
-    return _transform(rocket.transform, train, length), _transform(rocket.transform, test, length)
+    threads = torch.get_num_threads()
+    try:
+        rocket.fit(_filled(train, length))
+        return _transform(rocket.transform, train, length), _transform(rocket.transform, test, length)
+    finally:  # numba sets the threads of everything that shares its OpenMP, torch included
+        torch.set_num_threads(threads)
 
 
 def _transform(transform: object, windows: Windows, length: int) -> Floats:

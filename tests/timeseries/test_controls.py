@@ -118,3 +118,16 @@ def test_without_aeon_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "mmssl\[timeseries\]", or leave it out'):
         minirocket(ragged([20]), ragged([20]))
+
+
+def test_minirocket_leaves_the_number_of_torch_threads_alone() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # a user's limit, which numba would lift
+    try:
+        series = SeriesSet.from_array(np.random.default_rng(0).standard_normal((4, 12, 1)))
+        minirocket(cut_windows(series), cut_windows(series))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
