@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,6 +110,17 @@ def _value(value: Any) -> str:
     text = str(value)
     plain = isinstance(value, int | float) or all(c.isalnum() or c in "_-./:" for c in text)
     return text if plain else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+@contextmanager
+def resume_hint(run: Run, recipe: str, *, show: bool) -> Iterator[None]:
+    """Says how to go on if Ctrl-C or a full disk ends the block."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError):
+        if show:
+            print(f"\nstopped; go on with\n  {resume_command(run, recipe)}", file=sys.stderr)
+        raise
 
 
 def print_paths(run: Run) -> None:

@@ -9,7 +9,6 @@ Measured results stand in recipes/timeseries_ts2vec/README.md.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -95,6 +94,14 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
     scores = Scores(data, cfg.evaluate, method="ts2vec", title="TS2Vec")
     cfg = with_defaults(cfg, data, labelled=scores.labelled)
     run = session.open_run(cfg, recipe=RECIPE, fabric=fabric, folder=folder)
+    whole = run if folder is None else Run(folder.parent)
+    with session.resume_hint(whole, RECIPE, show=fabric.global_rank == 0):
+        pretrain_and_score(cfg, data, scores, run, fabric)
+    return run
+
+
+def pretrain_and_score(cfg: Config, data: SeriesData, scores: Scores, run: Run, fabric: Fabric) -> None:
+    """All seeds into ``run``, then the report."""
     main_rank = fabric.global_rank == 0
     if main_rank:
         print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
@@ -114,23 +121,17 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
         if cfg.train.compile:
             method.compile_encoder()
         probe = Probe(source.fetch(looked_at), encoder)
-        try:
-            diagnosis = train_seed(
-                method,
-                list(encoder.parameters()),
-                source,
-                probe=probe,
-                train=cfg.train,
-                health=cfg.health,
-                run=run,
-                fabric=fabric,
-                seed=seed,
-            )
-        except (KeyboardInterrupt, OSError):
-            if main_rank and run.checkpoints(seed).files():
-                whole = run if folder is None else Run(folder.parent)
-                print(f"\nstopped; go on with\n  {session.resume_command(whole, RECIPE)}", file=sys.stderr)
-            raise
+        diagnosis = train_seed(
+            method,
+            list(encoder.parameters()),
+            source,
+            probe=probe,
+            train=cfg.train,
+            health=cfg.health,
+            run=run,
+            fabric=fabric,
+            seed=seed,
+        )
         diagnoses.append(diagnosis)
         final = method.export()
         assert isinstance(final, DilatedConvEncoder)
@@ -145,7 +146,6 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
     if main_rank:
         write_results(run, cfg, scores, first, diagnoses, recipe=RECIPE)
     fabric.barrier()
-    return run
 
 
 def with_defaults(cfg: Config, data: SeriesData, *, labelled: bool) -> Config:
