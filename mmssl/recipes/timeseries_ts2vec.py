@@ -123,7 +123,6 @@ def pretrain_and_score(cfg: Config, data: SeriesData, scores: Scores, run: Run, 
         probe = Probe(source.fetch(looked_at), encoder)
         diagnosis = train_seed(
             method,
-            list(encoder.parameters()),
             source,
             probe=probe,
             train=cfg.train,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from mmssl.core.health import Diagnosis
 from mmssl.core.schedules import warmup_cosine
 from mmssl.train.batches import ShuffledBatches, Source
+from mmssl.train.optim import OPTIMISERS, build_optimizer, decay_groups
 from mmssl.train.pretrain import Probe, pretrain
 from mmssl.train.run import Run
 
@@ -22,8 +23,12 @@ class TrainConfig:
 
     steps: int | None = None
     batch_size: int = 8  # over all processes and accumulated batches
+    optimizer: str = "adamw"  # adam, sgd or lars
     lr: float = 1e-3
+    momentum: float = 0.9  # of sgd and lars
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # of adam and adamw
     weight_decay: float = 0.01
+    decay_all: bool = True  # biases and norms, too
     schedule: str = "constant"  # or cosine
     warmup: float = 0.0  # share of the steps, with cosine
     clip_norm: float | None = None
@@ -57,6 +62,10 @@ def work_out(train: TrainConfig, *, steps: int, seeds: int) -> TrainConfig:
     """
     if train.schedule not in ("constant", "cosine"):
         raise ValueError(f"train.schedule must be constant or cosine, got {train.schedule!r}")
+    if train.optimizer not in OPTIMISERS:
+        raise ValueError(f"train.optimizer must be one of {', '.join(OPTIMISERS)}, got {train.optimizer!r}")
+    if len(train.betas) != 2:
+        raise ValueError(f"train.betas must be two numbers, got {train.betas}")
     for name in ("steps", "batch_size", "accumulate", "seeds", "log_every", "checkpoint_every"):
         if (value := getattr(train, name)) is not None and value < 1:
             raise ValueError(f"train.{name} must be at least 1, got {value}")
@@ -76,7 +85,6 @@ def work_out(train: TrainConfig, *, steps: int, seeds: int) -> TrainConfig:
 
 def train_seed(
     method: nn.Module,
-    params: list[nn.Parameter],
     source: Source,
     *,
     probe: Probe,
@@ -89,8 +97,7 @@ def train_seed(
     """The training of one seed into ``run``, or what is left of it there.
 
     Args:
-        method: a `Method`.
-        params: what the optimiser trains.
+        method: a `Method`; every parameter that wants a gradient is trained.
         source: gives the batches.
         probe: see `mmssl.train.pretrain.pretrain`.
         train, health: from `work_out`.
@@ -105,7 +112,13 @@ def train_seed(
         workers=train.workers,
         pin_memory=fabric.device.type == "cuda",
     )
-    optimizer = torch.optim.AdamW(params, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    optimizer = build_optimizer(
+        train.optimizer,
+        decay_groups(method, lr=train.lr, weight_decay=train.weight_decay, decay_all=train.decay_all),
+        lr=train.lr,
+        momentum=train.momentum,
+        betas=(train.betas[0], train.betas[1]),
+    )
     with run.log(seed) as log:
         return pretrain(
             method,

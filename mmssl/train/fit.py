@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from mmssl.core.types import Method
 from mmssl.train.checkpoint import Checkpoints
 
-RANKS_AGREE_EVERY = 16  # steps; torchrun kills ranks that do not stop within half a minute
 Precision = Literal["32-true", "bf16-mixed"]
-AGREE_EVERY = 16  # steps after which several ranks ask each other at the latest whether one was told to stop
+RANKS_AGREE_EVERY = 16  # steps; torchrun kills ranks that do not stop within half a minute
 
 
 @dataclass
