@@ -23,7 +23,15 @@ OF_ONE_MODALITY = {
     "torch_geometric": "graph",
     "tokenizers": "text",
 }
-TABLES = {"timeseries/data.py", "timeseries/rows.py", "timeseries/tables.py"}
+TABLES = {
+    "eval/embeddings.py",
+    "tabular/data.py",
+    "tabular/tables.py",
+    "timeseries/data.py",
+    "timeseries/rows.py",
+    "timeseries/tables.py",
+    "vision/data.py",
+}
 
 
 def for_types_only(node: ast.AST) -> bool:

@@ -51,8 +51,9 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
     """Read the logged metrics of a run and say what is wrong, if anything, and why it probably is.
 
     Args:
-        history: rows with ``step`` and any of ``loss``, ``collapse_loss``, ``spread``, ``effective_rank``, ``skipped``
-            (steps skipped so far), ``lr``; the first row is from before or shortly after the start.
+        history: rows with ``step`` and any of ``loss``, ``collapse_loss``, ``spread``, ``effective_rank``,
+            ``teacher_entropy`` (of what it assigns a sample to, one of K prototypes; ``collapse_loss`` is then ln K),
+            ``skipped`` (steps skipped so far), ``lr``; the first row is from before or shortly after the start.
         distinct: share of the inputs that are not copies of another, from `distinct_share`.
     """
     findings: list[str] = []
@@ -67,7 +68,7 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
         losses = [
             row["loss"] / (row["collapse_loss"] if relative else 1.0)
             for row in history
-            if math.isfinite(row.get("loss", math.nan))
+            if math.isfinite(row.get("loss", math.nan)) and (not relative or row.get("collapse_loss", 0.0) > 0)
         ]
         quarter = max(1, len(losses) // 4)
         if relative and len(losses) >= 3 and min(losses[-3:]) > ABOVE_COLLAPSE:
@@ -84,13 +85,13 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
             )
             findings.append(
                 f"The loss has not fallen ({values}): the objective is not being learnt. Try another learning rate "
-                "(train.lr), or longer windows."
+                "(train.lr), train for longer, or give inputs that hold more to learn from."
             )
         rank, first = last.get("effective_rank", math.nan), history[0].get("effective_rank", math.nan)
         if rank < 2 and rank < first / 2:
             findings.append(
                 f"The embeddings use hardly more than one direction (effective rank {rank:.1f}, {first:.1f} at the "
-                "start): dimensional collapse. A smaller learning rate or more varied windows may help."
+                "start): dimensional collapse. A smaller learning rate or more varied inputs may help."
             )
     skipped = last.get("skipped", 0.0)
     if skipped > 0:
@@ -109,7 +110,8 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
 
 COLLAPSED_SPREAD = 0.01  # of 1 for even spread; untrained encoders lie between 0.05 and 0.8
 COLLAPSED_LOSS = 0.01  # relative distance to the loss that identical embeddings would have
-
+ONE_PROTOTYPE_LOSS = 0.05  # of ln K; a student that tells samples apart is never that sure of its teacher's choice
+LOOKS = 3  # logging steps in a row that must agree
 ABOVE_COLLAPSE = 1.05  # times that loss; usual in the first steps, wrong later
 
 
@@ -120,14 +122,41 @@ def _is_collapsed(history: Sequence[Mapping[str, float]]) -> str:
     if spread < COLLAPSED_SPREAD:
         return f"Collapse: all embeddings are nearly the same vector (spread {spread:.1g}, 1 would be even)."
     recent = [
-        abs(row["loss"] / row["collapse_loss"] - 1)
-        for row in history[-3:]
+        row
+        for row in history[-LOOKS:]
         if math.isfinite(row.get("loss", math.nan)) and row.get("collapse_loss", 0.0) > 0
     ]
-    if len(recent) == 3 and max(recent) < COLLAPSED_LOSS:
+    if len(recent) < LOOKS:
+        return ""
+    if all(math.isfinite(row.get("teacher_entropy", math.nan)) for row in recent):
+        return _collapsed_teacher(recent)
+    if max(abs(row["loss"] / row["collapse_loss"] - 1) for row in recent) < COLLAPSED_LOSS:
         return (
             f"Collapse: the loss stays at {last['loss']:.3f}, the value that it has when all embeddings are the same "
             f"({last['collapse_loss']:.3f})."
+        )
+    return ""
+
+
+def _collapsed_teacher(rows: Sequence[Mapping[str, float]]) -> str:
+    """The two ways in which self-distillation can end (Caron et al., DINO, ICCV 2021, section 5.3).
+
+    The loss alone says little here: it starts near ln K, since a student without training is unsure of everything.
+    """
+    last = rows[-1]
+    certainty = [1 - row["teacher_entropy"] / row["collapse_loss"] for row in rows]
+    if max(certainty) < COLLAPSED_LOSS:
+        return (
+            "Collapse: the teacher spreads every sample evenly over all prototypes (entropy "
+            f"{last['teacher_entropy']:.3f} of ln K = {last['collapse_loss']:.3f}). A lower teacher temperature works "
+            "against that."
+        )
+    losses = [row["loss"] / row["collapse_loss"] for row in rows]
+    if min(certainty) > 1 - COLLAPSED_LOSS and max(losses) < ONE_PROTOTYPE_LOSS:
+        return (
+            f"Collapse: the teacher assigns all samples to one prototype (entropy {last['teacher_entropy']:.2g}, "
+            f"loss {last['loss']:.2g}, ln K = {last['collapse_loss']:.3f}). Centring, or a higher teacher "
+            "temperature, works against that."
         )
     return ""
 
@@ -137,7 +166,7 @@ def _likely_cause(history: Sequence[Mapping[str, float]], distinct: float) -> st
     if distinct < 0.5:
         return (
             f"Likely cause: the data. Only {distinct:.0%} of the inputs differ from each other, so there is nothing to "
-            "tell apart; look for constant channels, filled gaps or a window that is too short."
+            "tell apart; look for copies, constant channels, filled gaps or inputs that are cut too small."
         )
     if last.get("skipped", 0.0) > 0:
         return "Likely cause: the training diverged, gradients were not finite and their steps skipped; lower train.lr."

@@ -18,14 +18,31 @@ class Encoder(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...  # (B, dim)
 
 
+@runtime_checkable
 class TokenEncoder(Encoder, Protocol):
-    """An encoder in which masking single tokens has a meaning."""
+    """An encoder in which masking single tokens has a meaning; calling it pools what `encode` gives: ``(B, dim)``."""
 
     droppable: bool  # may tokens be left out altogether? False for convolutions: their neighbours would move
+    prefix_tokens: int  # P tokens that `encode` puts in front, such as CLS
+    token_dim: int  # D
+    target_dim: int  # of a token in `targets`
 
-    def tokenize(self, x: Tensor) -> Tensor: ...  # (B, N, D), positions included
+    def tokenize(self, x: Any) -> Tensor: ...  # (B, N, D), positions included
 
-    def encode(self, tokens: Tensor) -> Tensor: ...  # (B, N', D) -> (B, N', dim)
+    def positions(self, x: Any) -> Tensor: ...  # what `tokenize` added as positions; broadcasts to (B, N, D)
+
+    def valid(self, x: Any) -> Tensor | None: ...  # (B, N) bool, False at padding; None where there can be none
+
+    def encode(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor: ...  # (B, N', D) -> (B, P + N', dim)
+
+    def targets(self, x: Any) -> Tensor: ...  # (B, N, target_dim): pixels, samples, cells; NaN is not measured
+
+
+@runtime_checkable
+class LayeredTokenEncoder(TokenEncoder, Protocol):
+    """A token encoder that shows its layers, all of the width of a token."""
+
+    def encode_layers(self, tokens: Tensor, valid: Tensor | None = None) -> list[Tensor]: ...  # each (B, P + N', D)
 
 
 @runtime_checkable

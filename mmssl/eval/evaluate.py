@@ -1,4 +1,4 @@
-"""Score the frozen features of one subject and one seed with every protocol."""
+"""Score one subject and one seed: frozen features with every protocol, or what a fine-tuned model predicts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from mmssl.eval.features import Features, Labels, check_features, check_labels
 from mmssl.eval.fewshot import LADDER, few_labels
 from mmssl.eval.interval import Hits
-from mmssl.eval.knn import knn
-from mmssl.eval.linear import linear
+from mmssl.eval.knn import knn, weighted_knn
+from mmssl.eval.linear import linear, probe
 from mmssl.eval.records import Record
 from mmssl.eval.svm import svm
 
@@ -36,8 +36,25 @@ PROTOCOLS = {
     "svm": Protocol("svm-rbf/1", "SVM", svm),
     "knn": Protocol("knn-1/1", "1-NN", knn),
     "linear": Protocol("logistic/1", "logistic", linear),
+    "knn200": Protocol("knn-cosine-200-t0.1/1", "200-NN", weighted_knn),
+    "probe": Protocol("logistic-holdout/1", "logistic", probe),
 }
+LINEAR_MAX = 10_000  # training examples; five-fold cross-validation of more takes many minutes
 FEW_LABELS = "fewshot-logistic/1"
+FINE_TUNED = {  # as mmssl.train.finetune names its strategies
+    "finetune-linear/1": "linear probe",
+    "finetune-partial/1": "half fine-tuned",
+    "finetune-full/1": "fine-tuned",
+}
+NAMES = {p.id: p.name for p in PROTOCOLS.values()} | FINE_TUNED  # in the order of the tables
+
+
+def protocol_for(key: str, *, n_train: int) -> Protocol:
+    """``PROTOCOLS[key]``, or what stands in for it, under its own id, where there are too many examples for it.
+
+    It depends on the number of examples alone, so that all subjects are scored by the same protocol.
+    """
+    return PROTOCOLS["probe" if key == "linear" and n_train > LINEAR_MAX else key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +108,7 @@ def evaluate_features(
             randomness is evaluated once, with seed 0.
         split: name of the test split, for the records.
         groups: ``(m,)``, for example the entity of every test window.
-        protocols: keys of ``PROTOCOLS``.
+        protocols: keys of ``PROTOCOLS``; "linear" becomes "probe" above 10,000 training examples.
         draws: label draws for each budget; 0 leaves the curve out.
         ladder: budgets, in labels a class.
 
@@ -103,22 +120,26 @@ def evaluate_features(
     check_labels(train_y, len(train_x))
     if train_x.shape[1] != test_x.shape[1]:
         raise ValueError(f"{subject}: {train_x.shape[1]} training features but {test_x.shape[1]} test features")
-    n_test = len(test_x)
-    if test_y.shape != (n_test,) or (groups is not None and groups.shape != (n_test,)):
-        got = test_y.shape if groups is None else (test_y.shape, groups.shape)
-        raise ValueError(f"{subject}: {n_test} test examples need as many labels (and groups), got shape {got}")
-
+    _check_test(test_y, groups, len(test_x), subject)
     records: list[Record] = []
     hits: dict[str, Hits] = {}
     for key in protocols:
-        protocol = PROTOCOLS[key]
-        predictions = protocol.predict(train_x, train_y, test_x)
-        hits[protocol.id] = predictions == test_y
-        scores = {"accuracy": float(hits[protocol.id].mean()), "macro_f1": _macro_f1(test_y, predictions)}
-        records += [
-            Record(dataset, subject, protocol.id, metric, "all", seed, split, value, len(train_x), n_test)
-            for metric, value in scores.items()
-        ]
+        protocol = protocol_for(key, n_train=len(train_x))
+        if protocol.id in hits:  # "linear" and "probe" were both asked for, and are the same here
+            continue
+        scored = evaluate_predictions(
+            protocol.predict(train_x, train_y, test_x),
+            test_y,
+            dataset=dataset,
+            subject=subject,
+            protocol=protocol.id,
+            seed=seed,
+            split=split,
+            n_train=len(train_x),
+            groups=groups,
+        )
+        hits |= scored.hits
+        records += scored.records
     drawn: dict[int, list[Hits]] = {}
     if draws:
         for d in few_labels(train_x, train_y, test_x, draws=draws, seed=seed, ladder=ladder):
@@ -127,11 +148,61 @@ def evaluate_features(
             value = float(right.mean())
             records.append(
                 Record(
-                    dataset, subject, FEW_LABELS, "accuracy", d.n_labels, seed, split, value, d.n_train, n_test, d.draw
+                    dataset,
+                    subject,
+                    FEW_LABELS,
+                    "accuracy",
+                    d.n_labels,
+                    seed,
+                    split,
+                    value,
+                    d.n_train,
+                    len(test_x),
+                    d.draw,
                 )
             )
     few = {k: np.stack(rows) for k, rows in drawn.items()}
     return Evaluation(dataset, subject, seed, tuple(records), hits, few, groups)
+
+
+def evaluate_predictions(
+    predictions: Labels,
+    test_y: Labels,
+    *,
+    dataset: str,
+    subject: str,
+    protocol: str,
+    seed: int,
+    split: str,
+    n_train: int,
+    groups: npt.NDArray[np.generic] | None = None,
+) -> Evaluation:
+    """Score predictions that were made elsewhere, such as those of a fine-tuned model.
+
+    Args:
+        predictions: ``(m,)`` codes or names.
+        test_y: ``(m,)`` likewise.
+        protocol: versioned id of how they were made.
+        n_train: labelled examples that they were made from.
+        dataset, subject, seed, split, groups: see ``evaluate_features``.
+
+    Raises:
+        ValueError: another number of predictions than test examples.
+    """
+    _check_test(test_y, groups, len(predictions), subject)
+    right = np.asarray(predictions == test_y)
+    scores = {"accuracy": float(right.mean()), "macro_f1": _macro_f1(test_y, predictions)}
+    records = tuple(
+        Record(dataset, subject, protocol, metric, "all", seed, split, value, n_train, len(test_y))
+        for metric, value in scores.items()
+    )
+    return Evaluation(dataset, subject, seed, records, {protocol: right}, {}, groups)
+
+
+def _check_test(test_y: Labels, groups: npt.NDArray[np.generic] | None, n_test: int, subject: str) -> None:
+    if test_y.shape != (n_test,) or (groups is not None and groups.shape != (n_test,)):
+        got = test_y.shape if groups is None else (test_y.shape, groups.shape)
+        raise ValueError(f"{subject}: {n_test} test examples need as many labels (and groups), got shape {got}")
 
 
 def _macro_f1(truth: Labels, predictions: Labels) -> float:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 FOLDS = 5
+HELD_OUT = 0.2  # of the training examples, on which `probe` chooses its penalty
+PROBE_ITERATIONS = 1_000
 
 
 def linear(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
@@ -42,6 +44,58 @@ def linear(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
     if basis is not None:
         train, test = train @ basis, test @ basis
     return fit_logistic(train, train_y, _choose_penalty(train, train_y)).predict(test)
+
+
+def probe(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
+    """Predict with multinomial logistic regression whose penalty is chosen on a held-out fifth of the training set.
+
+    For training sets on which the cross-validation of `linear` takes too long. C is one of 0.001 … 10, the most
+    accurate on the held-out fifth (stratified, the same for all subjects; the smallest on a tie); C = 1 where no class
+    has five examples. C rises, each fit starts from the one before, and two in a row that are no better end the search.
+    The last fit takes all training examples. Computed in float32, with at most 1,000 steps of L-BFGS a fit.
+
+    Args:
+        train_x: ``(n, D)``.
+        train_y: ``(n,)`` codes or names.
+        test_x: ``(m, D)``.
+
+    Returns:
+        ``(m,)`` predicted classes.
+
+    Raises:
+        ValueError: a value that is not finite, or one class only.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    check_features(train_x, "training features")
+    check_features(test_x, "test features")
+    check_labels(train_y, len(train_x))
+    train, test = (part.astype(np.float32) for part in standardise(train_x, test_x))
+    fitted, valid = _hold_out(train_y)
+    model = LogisticRegression(warm_start=True, max_iter=PROBE_ITERATIONS)
+    best, chosen, worse = -1.0, 1.0, 0
+    with few_examples(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for penalty in PENALTIES if len(valid) else ():
+            model.set_params(C=penalty).fit(train[fitted], train_y[fitted])
+            accuracy = float((model.predict(train[valid]) == train_y[valid]).mean())
+            if accuracy > best:
+                best, chosen, worse = accuracy, penalty, 0
+            elif (worse := worse + 1) == 2:
+                break
+        return model.set_params(C=chosen).fit(train, train_y).predict(test)
+
+
+def _hold_out(y: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows to fit and to validate on: a fifth of every class, rounded down, so that no class is validated on alone."""
+    rng = np.random.default_rng(0)
+    _, codes = np.unique(y, return_inverse=True)
+    valid = np.zeros(len(y), dtype=bool)
+    for code in range(codes.max() + 1):
+        rows = rng.permutation(np.flatnonzero(codes == code))
+        valid[rows[: int(HELD_OUT * len(rows))]] = True
+    return np.flatnonzero(~valid), np.flatnonzero(valid)
 
 
 def row_space(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:

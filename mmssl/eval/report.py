@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmssl.eval.charts import PALETTE, SYMBOLS, budget_chart, colour, dot_chart, line_chart, map_chart
-from mmssl.eval.evaluate import FEW_LABELS, PROTOCOLS
+from mmssl.eval.evaluate import FEW_LABELS, NAMES
 from mmssl.eval.interval import Interval
 from mmssl.eval.projection import neighbours, project
 from mmssl.eval.records import Record, Subjects
@@ -32,26 +32,45 @@ class Embedding:
 
     Args:
         values: ``(n, D)``.
-        names: ``(n,)`` what each row is, for example entity and window.
+        names: ``(n,)`` what each row is, for example a path, or entity and window.
         labels: ``(n,)`` object array, None for an unlabelled row; None altogether without labels.
         groups: ``(n,)``, for example entities; neighbours are then looked for in other groups.
-        picture: draws row ``i`` as an inline SVG, which is put into the page as it is.
+        entities: what a group is, in the plural.
+        picture: draws row ``i`` as an inline SVG or an ``<img>``, which is put into the page as it is.
     """
 
     values: npt.NDArray[np.floating[Any]]
     names: Sequence[str]
     labels: npt.NDArray[np.object_] | None = None
     groups: npt.NDArray[Any] | None = None
+    entities: str = "entities"
     picture: Callable[[int], str] | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report that only some recipes have, such as reconstructions or attention maps.
+
+    Args:
+        title: heading.
+        html: put into the page as it is: made by the project's own code, all text in it escaped, nothing referred to
+            but ``data:`` addresses. Colours are to be ``currentColor`` or the style sheet's variables, and pictures
+            ``<figure>``s in a ``<div class="gallery">``, which fits them to the screen.
+        caption: what is to be seen, in sentences.
+    """
+
+    title: str
+    html: str
+    caption: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that a report shows; all text is escaped.
+    """Everything that a report shows; all text is escaped, except in sections.
 
     Args:
         title: name of the recipe and the data.
-        dataset: the data in a few words: series, windows, channels, split.
+        dataset: the data in a few words: samples, channels, split.
         verdict: the answer.
         subjects: who was compared.
         records: scores; none without labels.
@@ -59,6 +78,7 @@ class Report:
             ``spread``, and ``seed`` where there are several.
         health: what the curves mean, in sentences.
         embedding: what the encoder makes of the data.
+        sections: shown after the map.
         config_yaml: the configuration as it ran.
         command: what to type to get this report again.
         versions: package to version.
@@ -73,6 +93,7 @@ class Report:
     curves: Sequence[Mapping[str, Any]] = ()
     health: Sequence[str] = ()
     embedding: Embedding | None = None
+    sections: Sequence[Section] = ()
     config_yaml: str = ""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +109,7 @@ def write_report(path: str | PathLike[str], report: Report) -> None:
         _health(report),
         _embedding_map(report.embedding),
         _neighbours(report.embedding),
+        *(_extra(section) for section in report.sections),
         _reproduction(report),
     ]
     page = (
@@ -115,10 +137,10 @@ def _scores(report: Report) -> str:
         return ""
     scores = intervals(report.records)
     chart: dict[str, list[tuple[int, Interval]]] = {}
-    for protocol in PROTOCOLS.values():
-        found = [(i, scores.get((s, protocol.id, "accuracy", "all"))) for i, s in enumerate(report.subjects.order)]
+    for protocol, name in NAMES.items():
+        found = [(i, scores.get((s, protocol, "accuracy", "all"))) for i, s in enumerate(report.subjects.order)]
         if group := [(i, score) for i, score in found if score is not None]:
-            chart[protocol.name] = group
+            chart[name] = group
     drawn = ""
     if chart:
         drawn = _figure(dot_chart(chart, "Accuracy of every subject and protocol"), _subject_legend(report))
@@ -211,7 +233,7 @@ def _neighbours(embedding: Embedding | None) -> str:
         return ""
     several = embedding.groups is not None and len(np.unique(embedding.groups)) > 1
     text = "Examples that lie far apart, each with its four nearest by cosine similarity"
-    text += ", taken from other entities than its own" if several else ""
+    text += f", taken from other {embedding.entities} than its own" if several else ""
     return _section("Nearest neighbours", f"<p>{text}. Do they belong together?</p>{''.join(cards)}")
 
 
@@ -219,6 +241,10 @@ def _example(embedding: Embedding, row: int, caption: str) -> str:
     picture = embedding.picture(row) if embedding.picture is not None else ""
     name = escape(str(embedding.names[row]))
     return f"<figure>{picture}<figcaption><b>{name}</b><br>{caption}</figcaption></figure>"
+
+
+def _extra(section: Section) -> str:
+    return _section(section.title, (f"<p>{escape(section.caption)}</p>" if section.caption else "") + section.html)
 
 
 def _reproduction(report: Report) -> str:
@@ -301,6 +327,9 @@ thead th { font-weight: 600; }
 tbody tr:first-child > * { font-weight: 700; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: .4rem 0; padding: 0;
   font-size: .88rem; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 140px), 1fr)); gap: .6rem; }
+.gallery figure { background: var(--panel); border: 1px solid var(--line); border-radius: 4px; padding: .4rem; }
+.gallery img, .neighbours img { display: block; width: 100%; height: auto; }
 .neighbours { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: .5rem; margin-bottom: .9rem; }
 .neighbours figure { background: var(--panel); border: 1px solid var(--line); border-radius: 4px; padding: .4rem; }
 .neighbours figure:first-child { border-color: var(--c0); border-width: 2px; }

@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from mmssl.eval.evaluate import FEW_LABELS, PROTOCOLS
+from mmssl.eval.evaluate import FEW_LABELS, NAMES
 from mmssl.eval.interval import Interval, mean_interval, percent
 from mmssl.eval.records import Record, Subjects
 
@@ -103,10 +103,8 @@ def _html_cell(text: str) -> str:
 
 
 def _full_label(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Iterable[Table | None]:
-    known = [p.id for p in PROTOCOLS.values()]
-    names = {p.id: p.name for p in PROTOCOLS.values()}
     present = {protocol for _, protocol, _, n_labels in scores if n_labels == "all"}
-    protocols = [p for p in known if p in present] + sorted(present - set(known))
+    protocols = [p for p in NAMES if p in present] + sorted(present - NAMES.keys())
     for metric, label in METRICS.items():
         rows = []
         for subject in subjects.order:
@@ -115,7 +113,7 @@ def _full_label(scores: dict[tuple[str, str, str, int | str], Interval], subject
                 rows.append((subjects.name(subject), *(_cell(s, "seed") for s in found)))
         if rows:
             caption = f"{label} with all labels, % (mean ± 95 % interval over seeds)"
-            yield Table(caption, ("", *(names.get(p, p) for p in protocols)), tuple(rows))
+            yield Table(caption, ("", *(NAMES.get(p, p) for p in protocols)), tuple(rows))
 
 
 def _curve(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Table | None:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mmssl.eval.evaluate import PROTOCOLS, Evaluation
+from mmssl.eval.evaluate import NAMES, PROTOCOLS, Evaluation
 from mmssl.eval.interval import Difference, Hits, paired_difference, percent, points
 from mmssl.eval.records import Subjects
 
@@ -45,8 +45,8 @@ def verdict(
     subjects: Subjects,
     *,
     primary: str = PROTOCOLS["svm"].id,
-    examples: str = "windows",
-    entities: str = "entities",
+    examples: str = "examples",
+    entities: str = "groups",
 ) -> Verdict:
     """Judge the pretrained encoder against the same encoder untrained and against the strongest control.
 
@@ -86,6 +86,7 @@ def verdict(
         headline = f"No difference that this test set can show: {scores}, {numbers}."
     details = [_few_groups(gap, examples if groups is None else entities)]
     details.append(_strongest_control(evaluations, subjects, primary))
+    details += _fine_tuned(evaluations, subjects)
     details.append(_label_budget(evaluations, subjects))
     outcome: Outcome = "helped" if gap.sign > 0 else "hurt" if gap.sign < 0 else "no-difference"
     return Verdict(outcome, headline, tuple(d for d in details if d), gap.value, gap.low, gap.high)
@@ -161,6 +162,24 @@ def _strongest_control(evaluations: Sequence[Evaluation], subjects: Subjects, pr
     if gap.sign > 0:
         return f"{name}, the strongest control, is behind {own} by {size} ({scores}; {interval})."
     return f"{name}, the strongest control, is level with {own} ({scores}; {interval})."
+
+
+def _fine_tuned(evaluations: Sequence[Evaluation], subjects: Subjects) -> list[str]:
+    """One sentence for every way of fine-tuning that both encoders went through."""
+    tried = [
+        {protocol for e in evaluations if e.subject == subject for protocol in e.hits}
+        for subject in (subjects.pretrained, subjects.untrained)
+    ]
+    said = []
+    for protocol in sorted((tried[0] & tried[1]) - {p.id for p in PROTOCOLS.values()}):
+        ours, theirs, groups = _pair(evaluations, subjects.pretrained, subjects.untrained, protocol)
+        gap = paired_difference(ours, theirs, groups)
+        outcome = {1: "pretraining helped", 0: "no difference shows", -1: "pretraining hurt"}[gap.sign]
+        name = NAMES.get(protocol, protocol)
+        scores = f"{percent(float(ours.mean()))} % against {percent(float(theirs.mean()))} % from random weights"
+        interval = f"95 % interval of the difference {points(gap.low)} to {points(gap.high)}"
+        said.append(f"{name[0].upper()}{name[1:]} on all labels, {outcome}: {scores} ({interval}).")
+    return said
 
 
 def _label_budget(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:

@@ -19,7 +19,9 @@ from lightning_fabric import Fabric
 from mmssl.eval.evaluate import PROTOCOLS
 from mmssl.recipes import session
 from mmssl.recipes.command import command_line
-from mmssl.recipes.series_report import EvaluateConfig, Scores, write_results
+from mmssl.recipes.results import write_results
+from mmssl.recipes.scores import UNTRAINED
+from mmssl.recipes.series_report import SeriesEvaluateConfig, SeriesScores, embedded_windows
 from mmssl.recipes.sweep import sweep
 from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
 from mmssl.timeseries.dataset import DataConfig, SeriesData, SeriesSource, load_data
@@ -65,7 +67,7 @@ class Config:
     method: MethodConfig = field(default_factory=MethodConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    evaluate: SeriesEvaluateConfig = field(default_factory=SeriesEvaluateConfig)
     names: list[str] = field(default_factory=list)  # several data sets of an archive, one after the other
     root: str = "runs"  # folder of all runs
     resume: str | None = None  # a run folder to go on with
@@ -91,7 +93,7 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
     if cfg.data.name is None and cfg.data.path is None:
         cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
     data = load_data(cfg.data, min_length=2 ** (cfg.method.temporal_unit + 1), seed=cfg.train.seed)
-    scores = Scores(data, cfg.evaluate, method="ts2vec", title="TS2Vec")
+    scores = SeriesScores(data, cfg.evaluate, method="ts2vec", title="TS2Vec")
     cfg = with_defaults(cfg, data, labelled=scores.labelled)
     run = session.open_run(cfg, recipe=RECIPE, fabric=fabric, folder=folder)
     whole = run if folder is None else Run(folder.parent)
@@ -100,7 +102,7 @@ def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
     return run
 
 
-def pretrain_and_score(cfg: Config, data: SeriesData, scores: Scores, run: Run, fabric: Fabric) -> None:
+def pretrain_and_score(cfg: Config, data: SeriesData, scores: SeriesScores, run: Run, fabric: Fabric) -> None:
     """All seeds into ``run``, then the report."""
     main_rank = fabric.global_rank == 0
     if main_rank:
@@ -116,7 +118,7 @@ def pretrain_and_score(cfg: Config, data: SeriesData, scores: Scores, run: Run, 
         arguments = {"in_channels": len(data.preprocessor.channels), **asdict(cfg.model)}
         encoder = DilatedConvEncoder(**arguments)
         if main_rank:
-            scores.encoder(encoder, subject="random-encoder", seed=seed)
+            scores.encoder(encoder, subject=UNTRAINED, seed=seed)
         method = TS2Vec(encoder, seed=seed, **asdict(cfg.method))
         if cfg.train.compile:
             method.compile_encoder()
@@ -143,14 +145,19 @@ def pretrain_and_score(cfg: Config, data: SeriesData, scores: Scores, run: Run, 
                 save_embedder(run.path, first)
     assert first is not None
     if main_rank:
-        write_results(run, cfg, scores, first, diagnoses, recipe=RECIPE)
+        embedded = embedded_windows(data, first)
+        write_results(
+            run, cfg, scores, diagnoses, embedded, recipe=RECIPE, dataset=data.name, description=data.description
+        )
     fabric.barrier()
 
 
 def with_defaults(cfg: Config, data: SeriesData, *, labelled: bool) -> Config:
     """Every None and "auto" that stands for a value is replaced by it, so that config.yaml hides nothing."""
     values = int(data.train.lengths.sum()) * len(data.preprocessor.channels)
-    train = work_out(cfg.train, steps=200 if values <= 100_000 else 600, seeds=3 if labelled else 1)
+    train = work_out(
+        cfg.train, samples=len(data.train), steps=200 if values <= 100_000 else 600, seeds=3 if labelled else 1
+    )
     missing = cfg.model.missing
     if missing == "auto":
         missing = "indicator" if data.partly_missing else "drop"

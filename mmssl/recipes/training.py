@@ -22,15 +22,16 @@ class TrainConfig:
     """The training; None stands for a value that is worked out from the data and written into config.yaml."""
 
     steps: int | None = None
+    epochs: float | None = None  # instead of steps
     batch_size: int = 8  # over all processes and accumulated batches
     optimizer: str = "adamw"  # adam, sgd or lars
-    lr: float = 1e-3
+    lr: float | None = 1e-3
     momentum: float = 0.9  # of sgd and lars
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # of adam and adamw
     weight_decay: float = 0.01
     decay_all: bool = True  # biases and norms, too
     schedule: str = "constant"  # or cosine
-    warmup: float = 0.0  # share of the steps, with cosine
+    warmup: float | None = 0.0  # share of the steps, with cosine
     clip_norm: float | None = None
     accumulate: int = 1  # batches to a step
     seed: int = 0
@@ -50,12 +51,15 @@ class HealthConfig:
     stop: bool = False  # stop when the embeddings collapse, instead of a warning
 
 
-def work_out(train: TrainConfig, *, steps: int, seeds: int) -> TrainConfig:
-    """Every None replaced by its value.
+def work_out(
+    train: TrainConfig, *, samples: int, steps: int, seeds: int, lr: float = 1e-3, warmup: float = 0.0
+) -> TrainConfig:
+    """Every None replaced by its value, and epochs by steps.
 
     Args:
         train: as the user gave it.
-        steps, seeds: what to take where the user gave none.
+        samples: to train on.
+        steps, seeds, lr, warmup: what to take where the user gave none.
 
     Raises:
         ValueError: a value is impossible.
@@ -66,6 +70,8 @@ def work_out(train: TrainConfig, *, steps: int, seeds: int) -> TrainConfig:
         raise ValueError(f"train.optimizer must be one of {', '.join(OPTIMISERS)}, got {train.optimizer!r}")
     if len(train.betas) != 2:
         raise ValueError(f"train.betas must be two numbers, got {train.betas}")
+    if train.epochs is not None and not train.epochs > 0:
+        raise ValueError(f"train.epochs must be positive, got {train.epochs}")
     for name in ("steps", "batch_size", "accumulate", "seeds", "log_every", "checkpoint_every"):
         if (value := getattr(train, name)) is not None and value < 1:
             raise ValueError(f"train.{name} must be at least 1, got {value}")
@@ -73,10 +79,17 @@ def work_out(train: TrainConfig, *, steps: int, seeds: int) -> TrainConfig:
         raise ValueError(
             f"train.batch_size={train.batch_size} is not a multiple of train.accumulate={train.accumulate}"
         )
+    if train.epochs is not None:
+        if train.steps is not None:
+            raise ValueError(f"give train.steps or train.epochs, got {train.steps} and {train.epochs:g}")
+        steps = max(1, round(train.epochs * max(1, samples // min(train.batch_size, samples))))
     steps = train.steps or steps
     return replace(
         train,
         steps=steps,
+        epochs=None,
+        lr=lr if train.lr is None else train.lr,
+        warmup=warmup if train.warmup is None else train.warmup,
         seeds=train.seeds or seeds,
         log_every=train.log_every or max(1, steps // 20),
         checkpoint_every=train.checkpoint_every or max(1, steps // 5),
@@ -103,6 +116,8 @@ def train_seed(
         train, health: from `work_out`.
     """
     assert train.steps is not None
+    assert train.lr is not None
+    assert train.warmup is not None
     if fabric.world_size > 1:  # ranks draw different masks and dropout
         torch.manual_seed(seed + 7919 * fabric.global_rank)
     batches = ShuffledBatches(

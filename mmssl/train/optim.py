@@ -13,7 +13,7 @@ OPTIMISERS = ("adamw", "adam", "sgd", "lars")
 
 def build_optimizer(
     name: str,
-    params: Iterable[nn.Parameter] | list[dict[str, Any]],
+    params: Iterable[Any],
     *,
     lr: float,
     momentum: float = 0.9,
@@ -28,7 +28,7 @@ def build_optimizer(
         momentum: of SGD and LARS.
         betas: of Adam and AdamW.
     """
-    params = list(params)  # type: ignore[arg-type]
+    params = list(params)
     if name == "adamw":
         return torch.optim.AdamW(params, lr=lr, betas=betas, weight_decay=0.0, fused=True)
     if name == "adam":

@@ -157,3 +157,59 @@ def test_a_nan_loss_in_the_history_does_not_hide_the_rest() -> None:
     rows = history(**HEALTHY | {"spread": 0.001})
     rows[2]["loss"] = math.nan
     assert diagnose(rows).status == "collapsed"
+
+
+LN_K = math.log(512)
+
+
+def distilled(n: int = 6, **columns: Callable[[float], float] | float) -> list[Row]:
+    """A run of self-distillation with 512 prototypes."""
+    return history(n, **{**HEALTHY, "collapse_loss": LN_K, "teacher_entropy": 3.0, **columns})
+
+
+def test_a_teacher_that_spreads_samples_over_all_prototypes_has_collapsed() -> None:
+    said = diagnose(distilled(teacher_entropy=lambda p: LN_K * (1 - 0.5 * (1 - p) ** 6), loss=LN_K))
+    assert said.status == "collapsed"
+    assert "evenly over all prototypes (entropy 6.238 of ln K = 6.238)" in said.findings[0]
+
+
+def test_a_teacher_that_assigns_all_samples_to_one_prototype_has_collapsed() -> None:
+    said = diagnose(distilled(teacher_entropy=0.01, loss=0.05))
+    assert said.status == "collapsed"
+    assert "all samples to one prototype (entropy 0.01, loss 0.05, ln K = 6.238)" in said.findings[0]
+
+
+def test_a_sure_teacher_whose_samples_differ_is_healthy() -> None:
+    assert diagnose(distilled(teacher_entropy=0.01, loss=lambda p: 6 - 4 * p)).status == "healthy"
+
+
+def test_self_distillation_starts_at_its_collapse_value_without_a_collapse() -> None:
+    rows = distilled(loss=lambda p: LN_K * (1 - 0.001 * p), teacher_entropy=5.0)
+    assert diagnose(rows).status == "healthy"
+    for row in rows:
+        del row["teacher_entropy"]
+    assert diagnose(rows).status == "collapsed"  # what the loss alone would say
+
+
+def test_one_look_at_a_collapsed_teacher_is_too_early() -> None:
+    rows = distilled(teacher_entropy=3.0)
+    rows[-1]["teacher_entropy"] = LN_K
+    assert diagnose(rows).status == "healthy"
+
+
+def test_a_collapse_value_that_is_known_late_is_no_error() -> None:
+    rows = history(**HEALTHY)
+    del rows[0]["collapse_loss"]
+    assert diagnose(rows).status == "healthy"
+
+
+def test_what_is_said_fits_every_modality() -> None:
+    bad: list[dict[str, Any]] = [
+        {"loss": 3.0},
+        {"effective_rank": lambda p: 10 - 8.5 * p},
+        {"spread": 0.001},
+        {"loss": lambda p: 90 - p},
+    ]
+    said = [f for change in bad for f in diagnose(history(**HEALTHY | change), distinct=0.1).findings]
+    assert len(said) >= 8
+    assert not [text for text in said if "window" in text or "entit" in text]

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from mmssl.eval.evaluate import Evaluation, evaluate_features
+from mmssl.eval.evaluate import (
+    FINE_TUNED,
+    PROTOCOLS,
+    Evaluation,
+    evaluate_features,
+    evaluate_predictions,
+    protocol_for,
+)
 from mmssl.eval.knn import knn
 from mmssl.eval.records import Record, read_results, to_json
 
@@ -38,6 +45,33 @@ def test_full_label_protocols_carry_accuracy_and_macro_f1(classes: Callable) -> 
     predictions = knn(*data[:3])
     assert records["knn-1/1", "accuracy"].value == np.mean(predictions == data[3])
     assert records["knn-1/1", "macro_f1"].value == pytest.approx(f1_score(data[3], predictions, average="macro"))
+
+
+def test_many_examples_are_scored_by_a_held_out_part_under_an_id_of_its_own(
+    classes: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert protocol_for("linear", n_train=10_000).id == "logistic/1"
+    assert protocol_for("linear", n_train=10_001).id == "logistic-holdout/1"
+    assert protocol_for("knn", n_train=10_001).id == "knn-1/1"
+    monkeypatch.setattr("mmssl.eval.evaluate.LINEAR_MAX", 59)
+    scored = evaluate(classes(), draws=0, protocols=("linear", "probe"))
+    assert [r.protocol for r in scored.records] == ["logistic-holdout/1"] * 2  # once, in accuracy and macro-F1
+
+
+def test_every_protocol_has_an_id_of_its_own() -> None:
+    ids = [p.id for p in PROTOCOLS.values()] + list(FINE_TUNED)
+    assert len(set(ids)) == len(ids)
+
+
+def test_predictions_are_scored_as_features_are(classes: Callable) -> None:
+    data = classes(distance=0.6)
+    by_features = evaluate(data, draws=0, protocols=("knn",))
+    known: dict = {"dataset": "demo", "subject": "ts2vec", "seed": 3, "split": "test", "protocol": "knn-1/1"}
+    by_predictions = evaluate_predictions(knn(*data[:3]), data[3], n_train=60, **known)
+    assert by_predictions.records == by_features.records
+    np.testing.assert_array_equal(by_predictions.hits["knn-1/1"], by_features.hits["knn-1/1"])
+    with pytest.raises(ValueError, match="59 test examples need as many labels"):
+        evaluate_predictions(data[3][1:], data[3], n_train=60, **known)
 
 
 def test_the_same_features_give_the_same_records(classes: Callable) -> None:

@@ -16,11 +16,18 @@ from sklearn.preprocessing import StandardScaler
 from mmssl.eval import fewshot
 from mmssl.eval.features import standardise
 from mmssl.eval.fewshot import few_labels
-from mmssl.eval.knn import knn
-from mmssl.eval.linear import linear
+from mmssl.eval.knn import knn, weighted_knn
+from mmssl.eval.linear import PENALTIES, _hold_out, linear, probe
 from mmssl.eval.svm import svm
 
-PROTOCOLS = [svm, knn, linear, lambda a, b, c: [d.predictions for d in few_labels(a, b, c, draws=1)][-1]]
+PROTOCOLS = [
+    svm,
+    knn,
+    weighted_knn,
+    linear,
+    probe,
+    lambda a, b, c: [d.predictions for d in few_labels(a, b, c, draws=1)][-1],
+]
 
 
 @pytest.mark.parametrize("predict", PROTOCOLS)
@@ -85,6 +92,29 @@ def test_linear_chooses_a_strong_penalty_where_labels_are_noise() -> None:
     free = LogisticRegression(C=1e4, max_iter=10_000).fit(x[:100], y[:100]).predict(x[100:])
     chosen = linear(x[:100], y[:100], x[100:])
     assert (chosen == y[100:]).mean() > (free == y[100:]).mean()
+
+
+def test_the_probe_is_logistic_regression_with_the_penalty_that_a_held_out_fifth_prefers(classes: Callable) -> None:
+    train_x, train_y, test_x, _ = classes(n=1200, dim=20, distance=0.3)
+    scaler = StandardScaler().fit(train_x)
+    train, test = scaler.transform(train_x), scaler.transform(test_x)
+    fit, valid = _hold_out(train_y)
+
+    def logistic(c: float) -> LogisticRegression:
+        return LogisticRegression(C=c, max_iter=10_000)
+
+    accuracy = [logistic(c).fit(train[fit], train_y[fit]).score(train[valid], train_y[valid]) for c in PENALTIES]
+    best = PENALTIES[int(np.argmax(accuracy))]
+    assert PENALTIES[0] < best < PENALTIES[-1]
+    expected = logistic(best).fit(train, train_y).predict(test)
+    assert (probe(train_x, train_y, test_x) == expected).mean() > 0.995  # float32
+
+
+def test_the_probe_validates_on_a_fifth_of_every_class() -> None:
+    y = np.repeat(["a", "b", "c"], [50, 10, 4])
+    fitted, valid = _hold_out(y)
+    assert sorted([*fitted, *valid]) == list(range(64))
+    assert {c: int((y[valid] == c).sum()) for c in "abc"} == {"a": 10, "b": 2, "c": 0}
 
 
 def test_a_constant_column_of_rounding_errors_is_not_blown_up() -> None:

@@ -16,11 +16,11 @@ from mmssl.eval.evaluate import Evaluation
 from mmssl.eval.interval import Interval
 from mmssl.eval.projection import neighbours, project
 from mmssl.eval.records import Record, Subjects, read_results, to_json
-from mmssl.eval.report import Embedding, Report, write_report
+from mmssl.eval.report import Embedding, Report, Section, write_report
 from mmssl.eval.table import as_text, tables
 from mmssl.eval.verdict import verdict, without_labels
 
-VOID = {"meta", "br", "path", "use", "polyline", "rect"}
+VOID = {"meta", "br", "img", "path", "use", "polyline", "rect"}
 
 
 class Page(HTMLParser):
@@ -232,6 +232,41 @@ def test_sixty_classes_have_a_legend_of_twenty(report: Report, tmp_path: Path) -
     legend = html[html.index("Map of the embeddings") :]
     assert re.findall(r"</span> (class \d+)<", legend) == [f"class {i}" for i in range(20)]
     assert "40 other classes" in legend
+
+
+def test_sections_follow_the_map_with_their_html_as_it_is_and_the_rest_escaped(report: Report, tmp_path: Path) -> None:
+    gallery = '<div class="gallery"><figure><img alt="a view" src="data:image/png;base64,AA=="></figure></div>'
+    sections = [Section("Views <of> an image", gallery, "What 2 < 3 views show."), Section("Attention", "<p>none</p>")]
+    html = write(changed(report, sections=sections), tmp_path)
+    page = Page(html)
+    assert gallery in html
+    assert "<h2>Views &lt;of&gt; an image</h2>" in html
+    assert "<p>What 2 &lt; 3 views show.</p>" in html
+    order = ["Map of the embeddings", "Views &lt;of", "<h2>Attention", "To get this again"]
+    assert sorted(order, key=html.index) == order
+    assert [value for name, value in page.attributes if name == "src"] == ["data:image/png;base64,AA=="]
+    assert ".gallery {" in html
+
+
+def test_neighbours_come_from_other_groups_in_the_words_of_the_data(report: Report, tmp_path: Path) -> None:
+    assert report.embedding is not None
+    values, names = report.embedding.values, report.embedding.names
+    embedding = Embedding(values, names, groups=np.arange(60) // 2, entities="patients")
+    html = write(changed(report, verdict=without_labels(), records=(), embedding=embedding), tmp_path)
+    assert "taken from other patients than its own" in html
+
+
+def test_fine_tuning_has_a_column_of_its_own(report: Report, tmp_path: Path) -> None:
+    tuned = [
+        Record("demo", "ts2vec", "finetune-full/1", metric, "all", seed, "test", 0.9, 60, 60)
+        for metric in ("accuracy", "macro_f1")
+        for seed in range(3)
+    ]
+    page = Page(write(changed(report, records=[*report.records, *tuned]), tmp_path))
+    assert page.tables[0][0] == ["SVM", "1-NN", "logistic", "fine-tuned"]
+    assert page.tables[0][1][-1] == "90.0 ± 0.0"
+    assert page.tables[0][2][-1] == "–"
+    assert "".join(page.text).count("fine-tuned") == 3  # both tables and the chart
 
 
 def test_an_almost_empty_report_is_a_report(subjects: Subjects, tmp_path: Path) -> None:

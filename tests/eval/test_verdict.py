@@ -46,9 +46,34 @@ def test_the_headline_follows_from_the_hits(
     v = verdict([evaluation("ts2vec", pretrained), evaluation("random-encoder", untrained)], subjects)
     assert v.outcome == outcome
     assert v.headline.startswith(opening)
-    assert v.headline.endswith("1 seed, 40 test windows of 40 entities).")
+    assert v.headline.endswith("1 seed, 40 test examples of 40 groups).")
     assert v.difference == pytest.approx((pretrained - untrained) / 40)
     assert v.low <= v.difference <= v.high
+
+
+def test_the_words_are_those_of_the_data(subjects: Subjects) -> None:
+    runs = [evaluation("ts2vec", 34), evaluation("random-encoder", 29)]
+    v = verdict(runs, subjects, examples="images", entities="patients")
+    assert "40 test images of 40 patients" in v.headline
+    assert "differ on 5 of the 40 test patients only" in v.details[0]
+
+
+def test_fine_tuning_is_judged_against_the_same_from_random_weights(subjects: Subjects) -> None:
+    def tuned(subject: str, right: int, protocol: str) -> Evaluation:
+        return Evaluation("demo", subject, 0, (), {protocol: np.arange(40) < right}, {}, np.arange(40))
+
+    frozen = [evaluation("ts2vec", 36), evaluation("random-encoder", 20)]
+    full = [tuned("ts2vec", 38, "finetune-full/1"), tuned("random-encoder", 30, "finetune-full/1")]
+    other = [tuned("ts2vec", 20, "finetune-full(epochs=5)/1"), tuned("random-encoder", 20, "finetune-full(epochs=5)/1")]
+    v = verdict(frozen + full + other, subjects)
+    said = [detail for detail in v.details if "on all labels" in detail]
+    assert len(said) == 2
+    assert said[0].startswith("Finetune-full(epochs=5)/1 on all labels, no difference shows: 50.0 % against 50.0 %")
+    assert said[1].startswith(
+        "Fine-tuned on all labels, pretraining helped: 95.0 % against 75.0 % from random weights ("
+    )
+    assert v.headline == verdict(frozen, subjects).headline
+    assert verdict([*frozen, full[0]], subjects) == verdict(frozen, subjects)  # nothing to compare with
 
 
 def test_almost_everything_right_is_a_ceiling_too(subjects: Subjects) -> None:
@@ -60,12 +85,12 @@ def test_four_windows_are_too_few_to_claim_help(subjects: Subjects) -> None:
     v = verdict([evaluation("ts2vec", 34), evaluation("random-encoder", 29)], subjects)
     assert v.low > 0
     assert v.outcome == "no-difference"
-    assert v.details[0].startswith("The two encoders differ on 5 of the 40 test entities only")
+    assert v.details[0].startswith("The two encoders differ on 5 of the 40 test groups only")
 
 
 def test_seeds_are_paired_and_counted(subjects: Subjects) -> None:
     runs = [evaluation("ts2vec", 36, s) for s in (0, 1, 2)] + [evaluation("random-encoder", 20, s) for s in (0, 1, 2)]
-    assert "3 seeds, 40 test windows" in verdict(runs, subjects).headline
+    assert "3 seeds, 40 test examples" in verdict(runs, subjects).headline
     with pytest.raises(ValueError, match=r"seeds \[0, 1, 2\] and 'random-encoder' \[4, 5\]: none in common"):
         verdict(runs[:3] + [evaluation("random-encoder", 20, s) for s in (4, 5)], subjects)
 
@@ -122,7 +147,7 @@ def test_windows_of_few_machines_say_less_than_as_many_machines(subjects: Subjec
     assert windows.difference == machines.difference
     assert windows.outcome == "helped"
     assert machines.high - machines.low > 2.5 * (windows.high - windows.low)
-    assert "200 test windows of 20 entities" in machines.headline
+    assert "200 test examples of 20 groups" in machines.headline
 
 
 def test_a_real_evaluation_finds_the_better_features(evaluations: list[Evaluation], subjects: Subjects) -> None:

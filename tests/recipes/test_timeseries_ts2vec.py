@@ -19,14 +19,14 @@ import mmssl
 from mmssl.__main__ import main as cli
 from mmssl.eval.records import read_results
 from mmssl.recipes.command import unknown_key
-from mmssl.recipes.series_report import EvaluateConfig
+from mmssl.recipes.series_report import SeriesEvaluateConfig
 from mmssl.recipes.timeseries_ts2vec import Config, ModelConfig, main
 from mmssl.recipes.training import HealthConfig, TrainConfig
 from mmssl.timeseries.dataset import DataConfig
 from mmssl.timeseries.embedder import SeriesEmbedder
 
 SMALL = ModelConfig(dim=16, hidden=8, depth=3)
-QUICK = EvaluateConfig(protocols=["knn"], draws=0, controls=["statistics"])
+QUICK = SeriesEvaluateConfig(protocols=["knn"], draws=0, controls=["statistics"])
 
 
 def quick(path: Path, data: DataConfig, **changes: object) -> Config:
@@ -66,7 +66,7 @@ def italy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Config(
             data=DataConfig(name="ItalyPowerDemand"),
             train=TrainConfig(seeds=1, device="cpu"),
-            evaluate=EvaluateConfig(draws=2, controls=["statistics"]),
+            evaluate=SeriesEvaluateConfig(draws=2, controls=["statistics"]),
             root=str(tmp_path_factory.mktemp("italy")),
         )
     )

@@ -68,7 +68,7 @@ def test_lars_takes_the_steps_of_its_formula(variant: str) -> None:
             d = d * 0.001 * np.linalg.norm(x) / np.linalg.norm(d)
         else:  # LARC
             rate = 0.02 * np.linalg.norm(x) / (np.linalg.norm(g) + decay * np.linalg.norm(x))
-            d = (g + decay * x) * min(rate / lr, 1)
+            d = (g + decay * x) * min(float(rate) / lr, 1.0)
         buffers[0] = momentum * buffers[0] + d
         buffers[1] = momentum * buffers[1] + h + decay * y
         x, y = x - lr * buffers[0], y - lr * buffers[1]

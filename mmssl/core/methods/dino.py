@@ -6,6 +6,7 @@ arXiv 2104.14294.
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 from mmssl.core.ema import Teacher
 from mmssl.core.heads import PrototypeHead
@@ -28,7 +29,7 @@ def dino(
     warmup_teacher_temperature: float = 0.04,
     warmup: float = 0.3,
     centre_momentum: float = 0.9,
-    centring: str = "centre",
+    centring: Literal["centre", "sinkhorn"] = "centre",
     freeze: float = 0.01,
 ) -> JointEmbedding:
     """Put DINO together; a user gets the teacher's encoder.

@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from mmssl.core.distributed import world_size
 from mmssl.core.ema import Teacher
 from mmssl.core.objectives.objective import Objective
+from mmssl.core.objectives.progress import Progress
+from mmssl.core.types import Encoder
 
 
 class Branch(nn.Module):
     """An encoder and its projector: what the teacher is a copy of."""
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
+    def __init__(self, encoder: Encoder, projector: nn.Module) -> None:
         super().__init__()
+        assert isinstance(encoder, nn.Module)
         self.encoder = encoder
         self.projector = projector
 
@@ -54,7 +57,7 @@ class JointEmbedding(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         projector: nn.Module,
         objective: Objective,
         augment: Callable[[Any], Sequence[Any]],
@@ -79,7 +82,7 @@ class JointEmbedding(nn.Module):
         self.stop_gradient = stop_gradient
         self.export_teacher = export_teacher
         self.freeze_until = freeze_until
-        self.progress = 0.0  # after the last step
+        self.progress = Progress()
         for parameter in freeze:
             parameter.register_hook(self._held_back)
 
@@ -109,7 +112,7 @@ class JointEmbedding(nn.Module):
         if self.teacher is not None:
             self.teacher.update(self.student, progress, skipped)
         self.objective.after_step(progress, skipped)
-        self.progress = progress
+        self.progress.share = progress
 
     def export(self) -> nn.Module:
         """The encoder that the paper evaluates."""
@@ -118,16 +121,9 @@ class JointEmbedding(nn.Module):
             return self.teacher.module.encoder  # type: ignore[return-value]
         return self.student.encoder
 
-    def get_extra_state(self) -> Tensor:
-        """Progress, so that what is frozen at first is frozen after a resume for as long as it would have been."""
-        return torch.tensor(self.progress, dtype=torch.float64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        self.progress = float(state)
-
     def _held_back(self, grad: Tensor) -> Tensor:
         """Zero and not None: ranks wait for the gradient of every parameter."""
-        return grad * float(self.progress >= self.freeze_until)
+        return grad * float(self.progress.share >= self.freeze_until)
 
 
 def _embed(model: nn.Module, views: Sequence[Any]) -> list[Tensor]:

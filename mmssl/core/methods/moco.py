@@ -46,7 +46,7 @@ def moco(
     return JointEmbedding(
         encoder,
         mlp([encoder.dim, hidden or encoder.dim, out], norm=False),
-        InfoNCE(temperature, queue_size=queue, dim=out),
+        InfoNCE(dim=out, queue_size=queue, temperature=temperature),
         augment,
         teacher=partial(Teacher, momentum=momentum, final_momentum=momentum, statistics="average"),
     )
@@ -74,7 +74,7 @@ def moco_v3(
     return JointEmbedding(
         encoder,
         mlp([encoder.dim, hidden, hidden, out], last_norm=True),
-        InfoNCE(temperature, queue_size=0, dim=out),
+        InfoNCE(dim=out, queue_size=0, temperature=temperature),
         augment,
         predictor=mlp([out, hidden, out], last_norm=True),
         teacher=partial(Teacher, momentum=momentum),

@@ -11,10 +11,7 @@ from mmssl.core.types import Augmentation, Encoder
 def simsiam(
     encoder: Encoder, augment: Augmentation, *, hidden: int = 2048, out: int = 2048, bottleneck: int = 512
 ) -> JointEmbedding:
-    """Put SimSiam together.
-
-    Differs from the paper in the scale of the loss: 2 − 2 cos, as BYOL writes it, for −cos / 2 and −cos / 2; the
-    gradients are those of the paper times four.
+    """Put SimSiam together; its loss is 1 − cos where the paper has −cos.
 
     Args:
         encoder: what is pretrained.
@@ -26,7 +23,7 @@ def simsiam(
     return JointEmbedding(
         encoder,
         mlp([encoder.dim, hidden, hidden, out], last_norm=True),
-        CosineRegression(),
+        CosineRegression(scale=1.0),
         augment,
         predictor=mlp([out, bottleneck, out]),
         stop_gradient=True,

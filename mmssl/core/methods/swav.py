@@ -39,8 +39,8 @@ def swav(
         freeze: share of the training in which prototypes stay as they are (one epoch of 400).
     """
     objective = SwAV(
-        out,
-        prototypes,
+        dim=out,
+        prototypes=prototypes,
         temperature=temperature,
         epsilon=epsilon,
         queue_size=queue,

@@ -1,0 +1,159 @@
+"""The scores of a run as they come in: every subject by the same protocols, on the same labelled examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmssl.eval.evaluate import PROTOCOLS, Evaluation, evaluate_features, evaluate_predictions, protocol_for
+from mmssl.eval.features import Features, Labels
+from mmssl.eval.records import Record, Subjects
+
+UNTRAINED = "random-encoder"  # subject id of the encoder at random initialisation
+
+
+@dataclass
+class EvaluateConfig:
+    """How features are scored; only where there are labels. A modality adds its controls and limits."""
+
+    protocols: list[str] = field(default_factory=lambda: ["svm", "knn", "linear"])  # the first one decides
+    draws: int = 5  # of labelled examples, for each point of the label-budget curve; 0 leaves it out
+    controls: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is predicted, and from which examples.
+
+    Args:
+        dataset: name of the data, for the records.
+        split: name of the test split, for the records.
+        train_y: ``(n,)`` codes or names of the labelled training examples.
+        test_y: ``(m,)`` likewise, of the test examples.
+        groups: ``(m,)``, test examples that are not independent share a group; None where all are.
+        examples: what an example is, in the plural.
+        entities: what a group is, in the plural.
+    """
+
+    dataset: str
+    split: str
+    train_y: Labels
+    test_y: Labels
+    groups: npt.NDArray[np.generic] | None = None
+    examples: str = "examples"
+    entities: str = "groups"
+
+    @cached_property
+    def classes(self) -> Labels:
+        """``(n_classes,)``, those of the training examples in order; predicted codes are positions in it."""
+        return np.unique(self.train_y)
+
+    @cached_property
+    def train_codes(self) -> npt.NDArray[np.int64]:
+        """``(n,)``, the training labels as positions in ``classes``."""
+        return np.searchsorted(self.classes, self.train_y).astype(np.int64)
+
+
+class Scores:
+    """Evaluations of one run; without a task nothing is scored.
+
+    Args:
+        task: None where there are no labels, or no test part.
+        cfg: protocols, draws and controls.
+        method: subject id of the pretrained encoder.
+        title: its readable name.
+        controls: readable name of every control that there is.
+
+    Raises:
+        ValueError: a control or a protocol that does not exist.
+    """
+
+    def __init__(
+        self, task: Task | None, cfg: EvaluateConfig, *, method: str, title: str, controls: Mapping[str, str]
+    ) -> None:
+        for what, given, known in (("controls", cfg.controls, controls), ("protocols", cfg.protocols, PROTOCOLS)):
+            if unknown := [name for name in given if name not in known]:
+                raise ValueError(f"unknown evaluate.{what} {unknown}; there are {list(known)}")
+        if not cfg.protocols:
+            raise ValueError(f"evaluate.protocols is empty, and the first one decides; there are {list(PROTOCOLS)}")
+        self.task = task
+        self.cfg = cfg
+        self.title = title
+        self.evaluations: list[Evaluation] = []
+        names = {**controls, method: title, UNTRAINED: "same encoder, untrained"}
+        self.subjects = Subjects(method, UNTRAINED, tuple(cfg.controls), names)
+
+    @property
+    def labelled(self) -> bool:
+        """Is there anything to score?"""
+        return self.task is not None
+
+    @property
+    def primary(self) -> str:
+        """Id of the protocol that decides."""
+        assert self.task is not None
+        return protocol_for(self.cfg.protocols[0], n_train=len(self.task.train_y)).id
+
+    def records(self) -> list[Record]:
+        return [record for evaluation in self.evaluations for record in evaluation.records]
+
+    def add(self, subject: str, seed: int, train_x: Features, test_x: Features) -> None:
+        """Score features of the task's examples, ``(n, D)`` and ``(m, D)``.
+
+        Args:
+            subject: whose they are.
+            seed: of the pretraining or of the untrained weights; 0 for a control.
+        """
+        task = self._task()
+        self.evaluations.append(
+            evaluate_features(
+                train_x,
+                task.train_y,
+                test_x,
+                task.test_y,
+                dataset=task.dataset,
+                subject=subject,
+                seed=seed,
+                split=task.split,
+                groups=task.groups,
+                protocols=self.cfg.protocols,
+                draws=self.cfg.draws,
+            )
+        )
+
+    def add_predictions(
+        self, subject: str, protocol: str, seed: int, predictions: npt.NDArray[Any], *, n_train: int | None = None
+    ) -> None:
+        """Score what a fine-tuned model predicts for the test examples.
+
+        Args:
+            subject: whose encoder was fine-tuned.
+            protocol: versioned id of how, for example ``"finetune-full/1"``.
+            seed: of the pretraining or of the untrained weights.
+            predictions: ``(m,)``, labels as in the task's ``test_y``; of codes, that is ``task.classes[codes]``.
+            n_train: labelled examples used; None: all of the task's.
+        """
+        task = self._task()
+        self.evaluations.append(
+            evaluate_predictions(
+                predictions,
+                task.test_y,
+                dataset=task.dataset,
+                subject=subject,
+                protocol=protocol,
+                seed=seed,
+                split=task.split,
+                n_train=len(task.train_y) if n_train is None else n_train,
+                groups=task.groups,
+            )
+        )
+
+    def _task(self) -> Task:
+        if self.task is None:
+            raise ValueError("there is no task to score: the data has no labels, or no test part")
+        return self.task

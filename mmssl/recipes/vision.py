@@ -1,0 +1,422 @@
+"""What the vision recipes share: their configuration, and the way from images to a report.
+
+A recipe adds the settings of its method, how they follow from the amount of data, and how the method is put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from mmssl.core.methods import scaling
+from mmssl.core.statistics import estimate_statistics
+from mmssl.eval.report import Section
+from mmssl.recipes import session
+from mmssl.recipes.results import Embedded, write_results
+from mmssl.recipes.scores import UNTRAINED, EvaluateConfig, Scores, Task
+from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
+from mmssl.train.batches import ShuffledBatches
+from mmssl.train.export import save_embedder
+from mmssl.train.finetune import finetune, predict, strategies
+from mmssl.train.fit import setup_fabric
+from mmssl.train.pretrain import Probe
+from mmssl.train.run import Run
+from mmssl.vision.augment import BYOLViews, MultiCropViews, SimCLRViews
+from mmssl.vision.controls import pixels
+from mmssl.vision.dataset import DataConfig, ImageData, ImageSource, labelled, load_data
+from mmssl.vision.embedder import ImageEmbedder
+from mmssl.vision.encode import encode_images
+from mmssl.vision.encoder import build_encoder
+from mmssl.vision.pictures import sheet, thumbnail
+
+DEFAULT_DATA = "mnist5k"
+DIGITS = ("mnist5k", "MNIST", "QMNIST", "SVHN", "USPS")  # a mirrored 2 is no 2
+CONTROLS = {"pixels": "raw pixels"}
+LOOKED_AT = 256  # images that health looks at
+ESTIMATED = 10  # batches for the statistics of batch normalisation before training
+PREVIEWED = 8  # images whose views the report shows
+C = TypeVar("C", bound=Any)
+
+
+@dataclass
+class ModelConfig:
+    """The encoder: a model of torchvision or timm, or "vit"; None leaves an option at the library's value."""
+
+    name: str = "resnet18"
+    pretrained: bool = False
+    weights: str | None = None  # safetensors with the library's names
+    stem: str = "auto"  # of a ResNet: small (3×3, no pooling) up to 64 pixels, or standard
+    layers: list[int] | None = None  # blocks in the four stages of a ResNet of timm
+    channels: list[int] | None = None  # their widths
+    patch: int | None = None  # the others are of "vit"
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    positions: str | None = None  # learnt or sincos
+    pool: str | None = None  # cls or mean
+    drop_path: float | None = None
+
+
+@dataclass
+class CropConfig:
+    """How an image becomes one view."""
+
+    crop: list[float] = field(default_factory=lambda: [0.2, 1.0])  # area of the full-size views
+    flip: float | None = None  # None: 0 for known digits, else 0.5
+
+
+@dataclass
+class ViewsConfig(CropConfig):
+    """How an image becomes several views."""
+
+    jitter: list[float] = field(default_factory=lambda: [0.4, 0.4, 0.4, 0.1])  # brightness, contrast, saturation, hue
+    jitter_p: float = 0.8
+    grayscale: float = 0.2
+    blur: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # probability: first, second, small views
+    kernel: int | None = None  # of the blur in pixels
+    sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
+    solarize: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # likewise
+    local: int = 0  # small views beside the two full-size ones
+    local_size: int | None = None  # None: half the size
+    local_crop: list[float] = field(default_factory=lambda: [0.05, 0.2])
+
+
+@dataclass
+class VisionEvaluateConfig(EvaluateConfig):
+    """How features are scored; only where there are labels."""
+
+    protocols: list[str] = field(default_factory=lambda: ["linear", "knn200"])
+    controls: list[str] = field(default_factory=lambda: list(CONTROLS))
+    strategy: str = "none"  # fine-tuning: none, auto (by the number of labels), linear, partial, full, or all
+    max_images: int = 60_000  # labelled images of each part that are scored; more are drawn from at random
+
+
+def train_config(**settings: Any) -> TrainConfig:
+    """The training section of a vision recipe: learning rate and warm-up from the data, cosine to zero."""
+    usual: dict[str, Any] = {"batch_size": 256, "lr": None, "warmup": None, "schedule": "cosine", "decay_all": False}
+    return TrainConfig(**{**usual, **settings})
+
+
+@dataclass
+class VisionConfig:
+    """All settings of a vision recipe but those of its method."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    train: TrainConfig = field(default_factory=train_config)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    evaluate: VisionEvaluateConfig = field(default_factory=VisionEvaluateConfig)
+    root: str = "runs"  # folder of all runs
+    resume: str | None = None  # a run folder to go on with
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What settings are worked out from.
+
+    Args:
+        samples: training images.
+        batch: of a step, over all processes.
+        steps: of the training.
+        dim: of the encoder.
+    """
+
+    samples: int
+    batch: int
+    steps: int
+    dim: int
+
+    @property
+    def epoch(self) -> float:
+        """Share of the training that one epoch is."""
+        return min(1.0, self.samples / self.batch / self.steps)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What tells one vision recipe from another.
+
+    Args:
+        name: of its module.
+        title: of its method.
+        lr: learning rate at 256 images a step.
+        build: ``(encoder, cfg, data)`` to the method.
+        settle: ``(cfg.method, sizes)`` to the same without a None.
+        pictures: further sections of the report, ``(method, encoder, data)``.
+    """
+
+    name: str
+    title: str
+    lr: float
+    build: Callable[[Any, Any, ImageData], nn.Module]
+    settle: Callable[[Any, Sizes], Any]
+    pictures: Callable[[Any, nn.Module, ImageData], Sequence[Section]] | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.name.removeprefix("vision_").replace("_", "-")
+
+
+def run_vision(cfg: VisionConfig, recipe: Recipe) -> Path:
+    """Pretrain, evaluate, report; returns the run folder."""
+    fabric = setup_fabric(device=cfg.train.device, precision=cfg.train.precision)  # type: ignore[arg-type]
+    cfg = session.configuration(cfg)
+    if cfg.data.name is None and cfg.data.path is None:
+        cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
+    data = load_data(cfg.data, seed=cfg.train.seed)
+    scored = Scored(data, cfg, recipe)
+    cfg = settle(cfg, recipe, data, labelled=scored.scores.labelled)
+    run = session.open_run(cfg, recipe=recipe.name, fabric=fabric)
+    with session.resume_hint(run, recipe.name, show=fabric.global_rank == 0):
+        pretrain_and_score(cfg, recipe, data, scored, run, fabric)
+    return run.path
+
+
+def pretrain_and_score(cfg: Any, recipe: Recipe, data: ImageData, scored: Scored, run: Run, fabric: Fabric) -> None:
+    """All seeds into ``run``, then the report."""
+    main_rank = fabric.global_rank == 0
+    if main_rank:
+        print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
+        scored.controls()
+    source = ImageSource(data.train, device=fabric.device)
+    looked_at = np.random.default_rng(0).permutation(len(data.train))[:LOOKED_AT]
+    first: ImageEmbedder | None = None
+    sections: list[Section] = []
+    diagnoses = []
+    for seed in range(cfg.train.seed, cfg.train.seed + cfg.train.seeds):
+        torch.manual_seed(seed)
+        encoder = make_encoder(cfg, data).to(fabric.device)
+        seen = ShuffledBatches(source, batch_size=cfg.train.batch_size, seed=seed)
+        estimate_statistics(encoder, (data.preprocessor(batch) for batch in islice(seen(), ESTIMATED)))
+        scored.encoder(encoder, subject=UNTRAINED, seed=seed, fabric=fabric)
+        method = recipe.build(encoder, cfg, data)
+        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if fabric.device.type == "cuda" and fabric.world_size > 1:  # torch has none for CPUs
+            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        if cfg.train.compile:
+            encoder.compile()
+        diagnosis = train_seed(
+            method,
+            source,
+            probe=Probe(data.train.fetch(looked_at), lambda x, encoder=encoder: encoder(data.preprocessor(x))),
+            train=cfg.train,
+            health=cfg.health,
+            run=run,
+            fabric=fabric,
+            seed=seed,
+        )
+        diagnoses.append(diagnosis)
+        final = method.export()  # type: ignore[operator]
+        scored.encoder(final, subject=recipe.subject, seed=seed, fabric=fabric)
+        if first is None:
+            first = ImageEmbedder(final, encoder.arguments, data.preprocessor, **reading(cfg))
+            if main_rank:
+                save_embedder(run.path, first)
+                sections = [*previews(method, data), *(recipe.pictures(method, final, data) if recipe.pictures else [])]
+    assert first is not None
+    if main_rank:
+        write_results(
+            run,
+            cfg,
+            scored.scores,
+            diagnoses,
+            embedded(data, first),
+            recipe=recipe.name,
+            dataset=data.name,
+            description=data.description,
+            sections=sections,
+        )
+    fabric.barrier()
+
+
+class Scored:
+    """Scores of encoders on the labelled images."""
+
+    def __init__(self, data: ImageData, cfg: Any, recipe: Recipe) -> None:
+        self.data = data
+        self.cfg = cfg.evaluate
+        self.scores = Scores(self._task(), self.cfg, method=recipe.subject, title=recipe.title, controls=CONTROLS)
+
+    def _task(self) -> Task | None:
+        data = self.data
+        if data.test is None:
+            return None
+        self.train, train_y = labelled(data.train, limit=self.cfg.max_images, seed=0)
+        self.test, test_y = labelled(data.test, limit=self.cfg.max_images, seed=0)
+        if not len(self.test):
+            return None
+        return Task(
+            data.name,
+            data.split,
+            np.asarray(train_y.tolist()),  # numbers or text, no longer objects: scikit-learn refuses objects
+            np.asarray(test_y.tolist()),
+            self.test.groups,
+            examples="images",
+        )
+
+    def controls(self) -> None:
+        """Score what has nothing to do with the encoder."""
+        for name in self.cfg.controls if self.scores.labelled else ():
+            train, test = (pixels(images, self.data.preprocessor) for images in (self.train, self.test))
+            self.scores.add(name, 0, train, test)
+
+    def encoder(self, encoder: nn.Module, *, subject: str, seed: int, fabric: Fabric) -> None:
+        """Score the frozen features of an encoder, and what fine-tuning makes of it."""
+        task = self.scores.task
+        if task is None:
+            return
+        if fabric.global_rank == 0:
+            train, test = (encode_images(encoder, images, self.data.preprocessor) for images in (self.train, self.test))
+            self.scores.add(subject, seed, train, test)
+        for strategy in strategies(self.cfg.strategy, n_labelled=len(task.train_y)):
+            tuned = finetune(
+                encoder,
+                strategy,
+                source=ImageSource(self.train, device=fabric.device),
+                labels=task.train_codes,
+                n_classes=len(task.classes),
+                fabric=fabric,
+                preprocess=self.data.preprocessor,
+                seed=seed,
+            )
+            if fabric.global_rank == 0:
+                codes = predict(tuned, ImageSource(self.test, device=fabric.device), fabric=fabric)
+                self.scores.add_predictions(subject, tuned.protocol, seed, task.classes[codes])
+
+
+def make_encoder(cfg: Any, data: ImageData) -> nn.Module:
+    """The encoder of ``cfg.model`` for the images of ``data``."""
+    model = cfg.model
+    names = ("layers", "channels", "patch", "width", "depth", "heads", "positions", "pool", "drop_path")
+    options = {name: getattr(model, name) for name in names if getattr(model, name) is not None}
+    return build_encoder(
+        model.name,
+        in_channels=data.preprocessor.channels,
+        size=data.preprocessor.size,
+        pretrained=model.pretrained,
+        weights=model.weights,
+        stem=model.stem,
+        **options,
+    )
+
+
+def make_views(cfg: Any, data: ImageData) -> Callable[[Any], list[torch.Tensor]]:
+    """The views of ``cfg.views`` for the images of ``data``."""
+    views: ViewsConfig = cfg.views
+    size = data.preprocessor.size
+    assert views.flip is not None
+    look: dict[str, Any] = {
+        "flip": views.flip,
+        "jitter": views.jitter,
+        "jitter_p": views.jitter_p,
+        "grayscale": views.grayscale,
+        "sigma": views.sigma,
+        "kernel": views.kernel,
+        "mean": data.preprocessor.mean,
+        "std": data.preprocessor.std,
+    }
+    for name in ("blur", "solarize"):
+        if len(values := getattr(views, name)) != 3:
+            raise ValueError(f"views.{name} must be three probabilities: first, second and small views; got {values}")
+    two, all_three = (views.blur[:2], views.solarize[:2]), {"blur": views.blur, "solarize": views.solarize}
+    if views.local:
+        assert views.local_size is not None
+        return MultiCropViews(
+            size,
+            views.local_size,
+            local=views.local,
+            global_scale=views.crop,
+            local_scale=views.local_crop,
+            **all_three,
+            **look,
+        )
+    if two == ([views.blur[0]] * 2, [0.0, 0.0]):
+        return SimCLRViews(size, scale=views.crop, blur=views.blur[0], **look)
+    return BYOLViews(size, scale=views.crop, blur=two[0], solarize=two[1], **look)
+
+
+def settle(cfg: C, recipe: Recipe, data: ImageData, *, labelled: bool) -> C:
+    """Every None that stands for a value is replaced by it, so that config.yaml hides nothing."""
+    train = work_out(
+        cfg.train,
+        samples=len(data.train),
+        steps=600,
+        seeds=1,
+        lr=recipe.lr * cfg.train.batch_size / 256,
+    )
+    views = filled(cfg.views, flip=0.0 if data.name in DIGITS else 0.5)
+    if isinstance(views, ViewsConfig):
+        views = filled(views, local_size=max(1, data.preprocessor.size // 2))
+    batch = min(train.batch_size, len(data.train))
+    assert train.steps is not None
+    sizes = Sizes(len(data.train), batch, train.steps, make_encoder(cfg, data).dim)  # type: ignore[arg-type]
+    if cfg.train.warmup is None:
+        train = replace(train, warmup=scaling.warmup(sizes.samples, sizes.batch, sizes.steps))
+    return replace(cfg, train=train, views=views, method=recipe.settle(cfg.method, sizes))
+
+
+def filled(settings: C, **values: Any) -> C:
+    """``settings`` with ``values`` where they are None."""
+    return replace(settings, **{name: value for name, value in values.items() if getattr(settings, name) is None})
+
+
+def previews(method: Any, data: ImageData) -> list[Section]:
+    """What the method sees of a few training images."""
+    augment = getattr(method, "augment", None)
+    if augment is None:
+        return []
+    images = data.train.fetch(np.arange(min(PREVIEWED, len(data.train))))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        views = augment(images)
+    views = [views] if isinstance(views, torch.Tensor) else list(views)
+    rows = [[images[i], *(on_screen(view[i], data) for view in views)] for i in range(len(images))]
+    titles = ["image", *(f"view {i + 1}" for i in range(len(views)))]
+    caption = "What two copies of an image have in common after this is what the encoder is asked to keep."
+    return [Section("Views", sheet(rows, titles), caption)]
+
+
+def on_screen(x: torch.Tensor, data: ImageData) -> torch.Tensor:
+    """A standardised image ``(C, H, W)`` back on the scale 0 to 1."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.preprocessor.mean, data.preprocessor.std))
+    return (x.cpu() * std + mean).clamp(0, 1)
+
+
+def embedded(data: ImageData, embedder: ImageEmbedder) -> Embedded:
+    """All images, train first."""
+    parts = [("train", data.train)] + ([("test", data.test)] if data.test is not None else [])
+    names = np.concatenate([images.names for _, images in parts])
+    labels = np.concatenate([
+        images.labels if images.labels is not None else np.full(len(images), None) for _, images in parts
+    ])  # fmt: skip
+    ends = np.cumsum([len(images) for _, images in parts])
+
+    def picture(i: int) -> str:
+        part = int(np.searchsorted(ends, i, side="right"))
+        images = parts[part][1]
+        return thumbnail(images.fetch(np.asarray([i - (ends[part] - len(images))]))[0])
+
+    return Embedded(
+        features=np.concatenate([embedder.features(images) for _, images in parts]),
+        columns={
+            "name": names,
+            "split": np.concatenate([np.full(len(images), part) for part, images in parts]),
+            "label": labels,
+        },
+        name=lambda i: str(names[i]),
+        picture=picture,
+    )
+
+
+def reading(cfg: Any) -> dict[str, Any]:
+    """How the data was read: the default for new data."""
+    return {name: getattr(cfg.data, name) for name in ("fit", "layout", "id", "image")}

@@ -1,0 +1,124 @@
+"""What test_objectives_across_ranks.py runs: `python -m tests.core.across_ranks <folder> <rank of 4>`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mmssl.core.distributed import rank, world_size
+from mmssl.core.objectives import ntxent
+from mmssl.core.objectives.clustering import SwAV, sinkhorn
+from mmssl.core.objectives.distillation import DINO, CosineRegression
+from mmssl.core.objectives.masked import masked_cross_entropy, masked_mse, masked_smooth_l1
+from mmssl.core.objectives.ntxent import InfoNCE, NTXent
+from mmssl.core.objectives.objective import Objective
+from mmssl.core.objectives.redundancy import BarlowTwins, VICReg
+
+SAMPLES, DIM = 8, 6
+Loss = Callable[[list[Tensor], list[Tensor]], Tensor]
+
+
+class Tiled(NTXent):
+    """Tiles of three rows, which do not end where the anchors of a rank do."""
+
+    def forward(self, z: list[Tensor], t: list[Tensor]) -> Tensor:
+        with mock.patch.object(ntxent, "SIDE", 3):
+            return super().forward(z, t)
+
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "NT-Xent": lambda: NTXent(0.2),
+    "NT-Xent in tiles": lambda: Tiled(0.2),
+    "InfoNCE with a queue": lambda: InfoNCE(0.2, queue_size=20, dim=DIM),
+    "InfoNCE with a small queue": lambda: InfoNCE(0.2, queue_size=5, dim=DIM),
+    "InfoNCE without a queue": lambda: InfoNCE(0.2, queue_size=0, dim=DIM),
+    "Barlow Twins": lambda: BarlowTwins(0.1),
+    "VICReg": VICReg,
+    "SwAV": lambda: SwAV(DIM, 5),
+    "SwAV with a queue": lambda: SwAV(DIM, 5, queue_size=21),
+    "SwAV with a queue from half-way on": lambda: SwAV(DIM, 5, queue_size=7, queue_from=0.5, freeze=0.4),
+    "cosine regression": CosineRegression,
+    "DINO": lambda: DINO(DIM),
+    "DINO with Sinkhorn": lambda: DINO(DIM, centring="sinkhorn"),
+}
+LOSSES: dict[str, Loss] = {
+    "masked mse": lambda z, t: masked_mse(z[0], t[0], t[1], normalise=True),
+    "masked smooth l1": lambda z, t: masked_smooth_l1(z[0], t[0], t[1]),
+    "masked cross-entropy": lambda z, t: masked_cross_entropy(z[0], t[0][..., 0].nan_to_num(-1).floor().long(), t[1]),
+}
+TWO_VIEWS = {"Barlow Twins", "VICReg"}
+
+
+def embeddings(name: str, step: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Views and targets of the whole batch."""
+    draw = torch.Generator().manual_seed(step)
+    count = 2 if name in TWO_VIEWS else 3
+    views = [torch.randn(SAMPLES, DIM, generator=draw) for _ in range(count + 2)]
+    return views[:count], views[count:]
+
+
+def tokens(step: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Prediction, then target and mask; nothing is masked in the first two samples, and little was measured after."""
+    draw = torch.Generator().manual_seed(step)
+    prediction, target = (torch.randn(SAMPLES, 5, DIM, generator=draw) for _ in range(2))
+    mask = torch.rand(SAMPLES, 5, generator=draw) < 0.6
+    mask[:2] = False
+    target[2:4][torch.rand(2, 5, DIM, generator=draw) < 0.7] = math.nan
+    return [prediction], [target, mask]
+
+
+def own(whole: list[Tensor]) -> list[Tensor]:
+    return [x.chunk(world_size())[rank()].clone() for x in whole]
+
+
+def one_pass(loss: Loss, z: list[Tensor], t: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Loss, and its gradient with respect to this rank's part of the batch ``(views, B, …)``."""
+    z = [x.requires_grad_() for x in own(z)]
+    value = loss(z, own(t))
+    value.backward()
+    return value.detach(), torch.stack([x.grad for x in z if x.grad is not None])
+
+
+def play(name: str) -> dict[str, Tensor]:
+    """Three steps, of which the second is skipped and the third has two forward passes."""
+    torch.manual_seed(0)
+    objective = OBJECTIVES[name]()
+    out = {}
+    for step, passes in enumerate(([0], [1], [2, 3])):
+        for i in passes:
+            out[f"loss {i}"], out[f"gradient {i}"] = one_pass(objective, *embeddings(name, i))
+        objective.after_step((step + 1) / 3, torch.tensor(step == 1))
+        out |= {f"{key} after step {step}": value.clone() for key, value in objective.state_dict().items()}
+    return out | {f"gradient of {key}": p.grad for key, p in objective.named_parameters() if p.grad is not None}
+
+
+def everything() -> dict[str, dict[str, Tensor]]:
+    out = {name: play(name) for name in OBJECTIVES}
+    for name, loss in LOSSES.items():
+        value, gradient = one_pass(loss, *tokens(0))
+        out[name] = {"loss": value, "gradient": gradient}
+    draw = torch.Generator().manual_seed(9)
+    out["sinkhorn"] = {"rows": sinkhorn(own([torch.randn(SAMPLES, 5, generator=draw)])[0])}
+    return out
+
+
+def main(folder: Path, number: int) -> None:
+    for world in (2, 4):
+        if number >= world:
+            continue
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder / f'store-{world}'}", rank=number, world_size=world
+        )
+        torch.save(everything(), folder / f"{number}-of-{world}.pt")
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

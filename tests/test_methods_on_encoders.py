@@ -1,0 +1,150 @@
+"""Every method on every encoder of the project: it learns, it resumes, and it says no clearly where it cannot work."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmssl.core.methods.bert import BERT
+from mmssl.core.methods.data2vec import Data2Vec
+from mmssl.core.methods.mae import MAE
+from mmssl.core.transformer import sincos_1d
+from mmssl.timeseries.encoder import DilatedConvEncoder
+from mmssl.train.checkpoint import Checkpoints
+from mmssl.train.fit import fit, setup_fabric
+from mmssl.train.optim import build_optimizer, decay_groups
+from mmssl.vision.encoder import build_encoder
+from tests.core.methods import JOINT_EMBEDDINGS, noisy_pair
+
+BATCH = 6
+
+
+def series() -> Tensor:
+    x = torch.randn(BATCH, 12, 3)
+    x[0, :3] = float("nan")  # padding
+    x[1, 5, 1] = float("nan")  # a missing value
+    return x
+
+
+def images(channels: int, size: int = 16) -> Callable[[], Tensor]:
+    return lambda: torch.randn(BATCH, channels, size, size)
+
+
+ENCODERS: dict[str, tuple[Callable[[], Any], Callable[[], Tensor]]] = {
+    "dilated-conv": (lambda: DilatedConvEncoder(3, dim=10, hidden=6, depth=2, missing="indicator"), series),
+    "shufflenet": (lambda: build_encoder("torchvision:shufflenet_v2_x0_5", size=32), images(3, 32)),
+    "timm-resnet": (
+        lambda: build_encoder("timm:resnet18", size=16, in_channels=1, channels=[4, 6, 8, 10]),
+        images(1),
+    ),
+    "convnext": (
+        lambda: build_encoder("timm:convnext_atto", size=32, in_channels=5, depths=[1, 1, 1, 1], dims=[4, 6, 8, 10]),
+        images(5, 32),
+    ),
+    "vit": (lambda: build_encoder("vit", size=16, patch=4, width=12, depth=2, heads=2), images(3)),
+}
+
+
+def mae(encoder: Any, sample: Tensor) -> nn.Module:
+    tokens = encoder.tokenize(sample).shape[1]
+    return MAE(encoder, positions=sincos_1d(tokens, 8), decoder_dim=8, decoder_depth=1, decoder_heads=2)
+
+
+METHODS: dict[str, Callable[[Any, Tensor], nn.Module]] = {
+    **{name: lambda encoder, _, build=build: build(encoder, noisy_pair) for name, build in JOINT_EMBEDDINGS.items()},
+    "mae": mae,
+    "bert": lambda encoder, _: BERT(encoder),
+    "data2vec": lambda encoder, _: Data2Vec(encoder, top_layers=2),
+}
+TOKENS = ("vit", "dilated-conv")
+REFUSED = {  # and what the reason names
+    ("mae", "dilated-conv"): "use BERT",
+    **{
+        (method, encoder): "needs a TokenEncoder"
+        for method in ("mae", "bert")
+        for encoder in ENCODERS
+        if encoder not in TOKENS
+    },
+    **{("data2vec", encoder): "encode_layers" for encoder in ENCODERS if encoder not in TOKENS},
+}
+PAIRS = [(method, encoder) for method in METHODS for encoder in ENCODERS if (method, encoder) not in REFUSED]
+
+
+def build(method: str, encoder: str) -> Any:
+    torch.manual_seed(0)
+    make, sample = ENCODERS[encoder]
+    return METHODS[method](make(), sample())
+
+
+def batches(encoder: str) -> Callable[[int], Iterator[Tensor]]:
+    """Functions of their number."""
+
+    def of(first: int) -> Iterator[Tensor]:
+        while True:
+            state = torch.get_rng_state()
+            torch.manual_seed(first)
+            x = ENCODERS[encoder][1]()
+            torch.set_rng_state(state)
+            yield x
+            first += 1
+
+    return of
+
+
+def trained(method: Any, encoder: str, folder: Path, steps: int, *, stop: int | None = None) -> dict[str, Tensor]:
+    optimizer = build_optimizer("adamw", decay_groups(method, lr=1e-3, weight_decay=0.1), lr=1e-3)
+    torch.manual_seed(3)
+    run = fit(
+        method,
+        batches(encoder),
+        optimizer=optimizer,
+        steps=steps,
+        fabric=setup_fabric(device="cpu"),
+        checkpoints=Checkpoints(folder),
+        checkpoint_every=2,
+    )
+    for state in run:
+        if state.step == stop:
+            run.close()  # type: ignore[attr-defined]
+            break
+    return copy.deepcopy(method.state_dict())
+
+
+@pytest.mark.parametrize(("method", "encoder"), PAIRS)
+def test_it_has_a_finite_loss_and_a_gradient_in_every_trainable_parameter(method: str, encoder: str) -> None:
+    built = build(method, encoder).train()
+    x = next(batches(encoder)(0))
+    built(x)["loss"].backward()
+    built.after_step(1.0, torch.tensor(False))  # what is frozen at first is no longer
+    built.zero_grad()
+    out = built(x)
+    out["loss"].backward()
+    assert all(value.isfinite() for value in out.values())
+    silent = [
+        name
+        for name, p in built.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize(("method", "encoder"), PAIRS)
+def test_it_resumes_bit_for_bit(method: str, encoder: str, tmp_path: Path) -> None:
+    whole = trained(build(method, encoder), encoder, tmp_path / "whole", 4)
+    trained(build(method, encoder), encoder, tmp_path / "parts", 4, stop=3)  # its last checkpoint is of step 2
+    resumed = trained(build(method, encoder), encoder, tmp_path / "parts", 4)
+    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+
+
+@pytest.mark.parametrize(("method", "encoder"), REFUSED)
+def test_what_cannot_work_is_refused_with_a_reason(method: str, encoder: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=REFUSED[method, encoder]):
+        METHODS[method](ENCODERS[encoder][0](), torch.zeros(1)) if method != "mae" else MAE(
+            ENCODERS[encoder][0](), positions=sincos_1d(12, 8), decoder_dim=8, decoder_depth=1, decoder_heads=2
+        )
