@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import importing, loop, reading, ts2vec_causal, ts2vec_step
+from benchmarks import importing, loop, ntxent, reading, ts2vec_causal, ts2vec_step, vision_views
 from benchmarks.authors import REPOSITORY, Authors
 
 FOLDER = Path(__file__).parent
@@ -34,6 +34,8 @@ def main() -> None:
         ("loop", loop.measure),
         ("import", importing.measure),
         ("reading", reading.measure),
+        ("ntxent", ntxent.measure),
+        ("views", vision_views.measure),
     ):
         for row in measured():
             print(f"{name}: {_line(row)}", flush=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,8 +35,9 @@ from mmssl.vision.controls import pixels
 from mmssl.vision.dataset import DataConfig, ImageData, ImageSource, labelled, load_data
 from mmssl.vision.embedder import ImageEmbedder
 from mmssl.vision.encode import encode_images
-from mmssl.vision.encoder import build_encoder
+from mmssl.vision.encoder import ImageEncoder, build_encoder
 from mmssl.vision.pictures import sheet, thumbnail
+from mmssl.vision.vit import VisionTransformer
 
 DEFAULT_DATA = "mnist5k"
 DIGITS = ("mnist5k", "MNIST", "QMNIST", "SVHN", "USPS")  # a mirrored 2 is no 2
@@ -199,7 +201,7 @@ def pretrain_and_score(cfg: Any, recipe: Recipe, data: ImageData, scored: Scored
         estimate_statistics(encoder, (data.preprocessor(batch) for batch in islice(seen(), ESTIMATED)))
         scored.encoder(encoder, subject=UNTRAINED, seed=seed, fabric=fabric)
         method = recipe.build(encoder, cfg, data)
-        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method = method.to(memory_format=torch.channels_last)
         if fabric.device.type == "cuda" and fabric.world_size > 1:  # torch has none for CPUs
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
         if cfg.train.compile:
@@ -207,7 +209,7 @@ def pretrain_and_score(cfg: Any, recipe: Recipe, data: ImageData, scored: Scored
         diagnosis = train_seed(
             method,
             source,
-            probe=Probe(data.train.fetch(looked_at), lambda x, encoder=encoder: encoder(data.preprocessor(x))),
+            probe=Probe(data.train.fetch(looked_at), partial(embed, encoder, data)),
             train=cfg.train,
             health=cfg.health,
             run=run,
@@ -293,7 +295,7 @@ class Scored:
                 self.scores.add_predictions(subject, tuned.protocol, seed, task.classes[codes])
 
 
-def make_encoder(cfg: Any, data: ImageData) -> nn.Module:
+def make_encoder(cfg: Any, data: ImageData) -> ImageEncoder | VisionTransformer:
     """The encoder of ``cfg.model`` for the images of ``data``."""
     model = cfg.model
     names = ("layers", "channels", "patch", "width", "depth", "heads", "positions", "pool", "drop_path")
@@ -327,7 +329,6 @@ def make_views(cfg: Any, data: ImageData) -> Callable[[Any], list[torch.Tensor]]
     for name in ("blur", "solarize"):
         if len(values := getattr(views, name)) != 3:
             raise ValueError(f"views.{name} must be three probabilities: first, second and small views; got {values}")
-    two, all_three = (views.blur[:2], views.solarize[:2]), {"blur": views.blur, "solarize": views.solarize}
     if views.local:
         assert views.local_size is not None
         return MultiCropViews(
@@ -336,12 +337,13 @@ def make_views(cfg: Any, data: ImageData) -> Callable[[Any], list[torch.Tensor]]
             local=views.local,
             global_scale=views.crop,
             local_scale=views.local_crop,
-            **all_three,
+            blur=views.blur,
+            solarize=views.solarize,
             **look,
         )
-    if two == ([views.blur[0]] * 2, [0.0, 0.0]):
+    if views.blur[0] == views.blur[1] and views.solarize[:2] == [0.0, 0.0]:
         return SimCLRViews(size, scale=views.crop, blur=views.blur[0], **look)
-    return BYOLViews(size, scale=views.crop, blur=two[0], solarize=two[1], **look)
+    return BYOLViews(size, scale=views.crop, blur=views.blur[:2], solarize=views.solarize[:2], **look)
 
 
 def settle(cfg: C, recipe: Recipe, data: ImageData, *, labelled: bool) -> C:
@@ -358,7 +360,7 @@ def settle(cfg: C, recipe: Recipe, data: ImageData, *, labelled: bool) -> C:
         views = filled(views, local_size=max(1, data.preprocessor.size // 2))
     batch = min(train.batch_size, len(data.train))
     assert train.steps is not None
-    sizes = Sizes(len(data.train), batch, train.steps, make_encoder(cfg, data).dim)  # type: ignore[arg-type]
+    sizes = Sizes(len(data.train), batch, train.steps, make_encoder(cfg, data).dim)
     if cfg.train.warmup is None:
         train = replace(train, warmup=scaling.warmup(sizes.samples, sizes.batch, sizes.steps))
     return replace(cfg, train=train, views=views, method=recipe.settle(cfg.method, sizes))
@@ -367,6 +369,11 @@ def settle(cfg: C, recipe: Recipe, data: ImageData, *, labelled: bool) -> C:
 def filled(settings: C, **values: Any) -> C:
     """``settings`` with ``values`` where they are None."""
     return replace(settings, **{name: value for name, value in values.items() if getattr(settings, name) is None})
+
+
+def embed(encoder: nn.Module, data: ImageData, x: torch.Tensor) -> torch.Tensor:
+    """Raw images to ``(B, dim)``."""
+    return encoder(data.preprocessor(x))
 
 
 def previews(method: Any, data: ImageData) -> list[Section]:

@@ -74,6 +74,7 @@ def build(encoder: Any, cfg: Config, data: ImageData) -> MAE:
             f"model.name={cfg.model.name} is no vision transformer, and MAE needs tokens: try model.name=vit"
         )
     method = asdict(cfg.method)
+    height, width = encoder.grid
     augment = MAEViews(
         data.preprocessor.size,
         scale=cfg.views.crop,
@@ -81,7 +82,7 @@ def build(encoder: Any, cfg: Config, data: ImageData) -> MAE:
         mean=data.preprocessor.mean,
         std=data.preprocessor.std,
     )
-    return MAE(encoder, positions=sincos_2d(*encoder.grid, method["decoder_dim"]), augment=augment, **method)
+    return MAE(encoder, positions=sincos_2d(height, width, method["decoder_dim"]), augment=augment, **method)
 
 
 def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:

@@ -1,0 +1,1 @@
+"""Images: data, views, encoders."""
