@@ -134,6 +134,8 @@ def test_eval_knows_features_only(file: Path) -> None:
 @of(*MODALITIES)
 def test_modalities_know_core_and_never_each_other(file: Path) -> None:
     allowed = {"core", part(file)} | (MODALITIES if part(file) == "multimodal" else set())
+    if file.name == "estimators.py":  # scikit-learn's face of a recipe: it trains
+        allowed |= {"train"}
     assert own(file) <= allowed
 
 

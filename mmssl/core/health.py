@@ -109,7 +109,8 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
 
 
 COLLAPSED_SPREAD = 0.01  # of 1 for even spread; untrained encoders lie between 0.05 and 0.8
-COLLAPSED_LOSS = 0.01  # relative distance to the loss that identical embeddings would have
+COLLAPSED_LOSS = 0.001  # relative distance to the loss that identical embeddings would have; training starts near it
+EVEN = 0.01  # relative distance of the entropy of a teacher to that of an even spread
 ONE_PROTOTYPE_LOSS = 0.05  # of ln K; a student that tells samples apart is never that sure of its teacher's choice
 LOOKS = 3  # logging steps in a row that must agree
 ABOVE_COLLAPSE = 1.05  # times that loss; usual in the first steps, wrong later
@@ -145,14 +146,14 @@ def _collapsed_teacher(rows: Sequence[Mapping[str, float]]) -> str:
     """
     last = rows[-1]
     certainty = [1 - row["teacher_entropy"] / row["collapse_loss"] for row in rows]
-    if max(certainty) < COLLAPSED_LOSS:
+    if max(certainty) < EVEN:
         return (
             "Collapse: the teacher spreads every sample evenly over all prototypes (entropy "
             f"{last['teacher_entropy']:.3f} of ln K = {last['collapse_loss']:.3f}). A lower teacher temperature works "
             "against that."
         )
     losses = [row["loss"] / row["collapse_loss"] for row in rows]
-    if min(certainty) > 1 - COLLAPSED_LOSS and max(losses) < ONE_PROTOTYPE_LOSS:
+    if min(certainty) > 1 - EVEN and max(losses) < ONE_PROTOTYPE_LOSS:
         return (
             f"Collapse: the teacher assigns all samples to one prototype (entropy {last['teacher_entropy']:.2g}, "
             f"loss {last['loss']:.2g}, ln K = {last['collapse_loss']:.3f}). Centring, or a higher teacher "

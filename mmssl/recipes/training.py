@@ -39,7 +39,7 @@ class TrainConfig:
     device: str = "auto"  # cpu or cuda
     precision: str = "32-true"  # or bf16-mixed
     compile: bool = False
-    workers: int = 0  # processes that fetch batches
+    workers: int | None = 0  # processes that fetch batches
     log_every: int | None = None  # steps; None: 20 times
     checkpoint_every: int | None = None  # steps; None: 5 times
 
@@ -52,14 +52,14 @@ class HealthConfig:
 
 
 def work_out(
-    train: TrainConfig, *, samples: int, steps: int, seeds: int, lr: float = 1e-3, warmup: float = 0.0
+    train: TrainConfig, *, samples: int, steps: int, seeds: int, lr: float = 1e-3, warmup: float = 0.0, workers: int = 0
 ) -> TrainConfig:
     """Every None replaced by its value, and epochs by steps.
 
     Args:
         train: as the user gave it.
         samples: to train on.
-        steps, seeds, lr, warmup: what to take where the user gave none.
+        steps, seeds, lr, warmup, workers: what to take where the user gave none.
 
     Raises:
         ValueError: a value is impossible.
@@ -90,6 +90,7 @@ def work_out(
         epochs=None,
         lr=lr if train.lr is None else train.lr,
         warmup=warmup if train.warmup is None else train.warmup,
+        workers=workers if train.workers is None else train.workers,
         seeds=train.seeds or seeds,
         log_every=train.log_every or max(1, steps // 20),
         checkpoint_every=train.checkpoint_every or max(1, steps // 5),
@@ -118,6 +119,7 @@ def train_seed(
     assert train.steps is not None
     assert train.lr is not None
     assert train.warmup is not None
+    assert train.workers is not None
     if fabric.world_size > 1:  # ranks draw different masks and dropout
         torch.manual_seed(seed + 7919 * fabric.global_rank)
     batches = ShuffledBatches(

@@ -5,6 +5,7 @@ A recipe adds the settings of its method, how they follow from the amount of dat
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -50,15 +51,18 @@ C = TypeVar("C", bound=Any)
 
 @dataclass
 class ModelConfig:
-    """The encoder: a model of torchvision or timm, or "vit"; None leaves an option at the library's value."""
+    """The encoder: a model of torchvision or timm; None leaves an option at the builder's value.
 
-    name: str = "resnet18"
+    By default a ResNet-10 of half the usual width, 1.2 million weights, which two cores can train.
+    """
+
+    name: str = "resnet"  # or vit, in sizes of your own; resnet18, torchvision:…, timm:…
     pretrained: bool = False
     weights: str | None = None  # safetensors with the library's names
-    stem: str = "auto"  # of a ResNet: small (3×3, no pooling) up to 64 pixels, or standard
-    layers: list[int] | None = None  # blocks in the four stages of a ResNet of timm
-    channels: list[int] | None = None  # their widths
-    patch: int | None = None  # the others are of "vit"
+    stem: str | None = None  # of a ResNet: standard, small (3×3, no pooling), or auto: small up to 64 pixels
+    layers: list[int] | None = None  # of "resnet": blocks of the four stages
+    channels: list[int] | None = None  # and their widths
+    patch: int | None = None  # of "vit"
     width: int | None = None
     depth: int | None = None
     heads: int | None = None
@@ -95,7 +99,7 @@ class ViewsConfig(CropConfig):
 class VisionEvaluateConfig(EvaluateConfig):
     """How features are scored; only where there are labels."""
 
-    protocols: list[str] = field(default_factory=lambda: ["linear", "knn200"])
+    protocols: list[str] = field(default_factory=lambda: ["probe", "knn200"])
     controls: list[str] = field(default_factory=lambda: list(CONTROLS))
     strategy: str = "none"  # fine-tuning: none, auto (by the number of labels), linear, partial, full, or all
     max_images: int = 60_000  # labelled images of each part that are scored; more are drawn from at random
@@ -103,7 +107,8 @@ class VisionEvaluateConfig(EvaluateConfig):
 
 def train_config(**settings: Any) -> TrainConfig:
     """The training section of a vision recipe: learning rate and warm-up from the data, cosine to zero."""
-    usual: dict[str, Any] = {"batch_size": 256, "lr": None, "warmup": None, "schedule": "cosine", "decay_all": False}
+    usual: dict[str, Any] = {"batch_size": 256, "lr": None, "warmup": None, "workers": None}
+    usual |= {"schedule": "cosine", "decay_all": False}
     return TrainConfig(**{**usual, **settings})
 
 
@@ -354,12 +359,16 @@ def settle(cfg: C, recipe: Recipe, data: ImageData, *, labelled: bool) -> C:
         steps=600,
         seeds=1,
         lr=recipe.lr * cfg.train.batch_size / 256,
+        workers=os.cpu_count() or 1,
     )
+    if data.train.in_memory:  # lies on the device, where other processes have no business
+        train = replace(train, workers=0)
     views = filled(cfg.views, flip=0.0 if data.name in DIGITS else 0.5)
     if isinstance(views, ViewsConfig):
         views = filled(views, local_size=max(1, data.preprocessor.size // 2))
     batch = min(train.batch_size, len(data.train))
     assert train.steps is not None
+    cfg = replace(cfg, model=filled(cfg.model, stem="standard" if cfg.model.name == "resnet" else "auto"))
     sizes = Sizes(len(data.train), batch, train.steps, make_encoder(cfg, data).dim)
     if cfg.train.warmup is None:
         train = replace(train, warmup=scaling.warmup(sizes.samples, sizes.batch, sizes.steps))

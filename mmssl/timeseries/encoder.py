@@ -12,12 +12,14 @@ Differs from the paper in what it does with data that the paper's archives do no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmssl.timeseries.dilated import residual_block, suits
 
 Missing = Literal["drop", "indicator"]
 
@@ -35,6 +37,7 @@ class DilatedConvEncoder(nn.Module):
     """
 
     droppable = False  # a convolution's neighbours would move
+    prefix_tokens = 0
 
     def __init__(
         self,
@@ -50,6 +53,8 @@ class DilatedConvEncoder(nn.Module):
         if missing not in ("drop", "indicator"):
             raise ValueError(f"missing must be 'drop' or 'indicator', got {missing!r}")
         self.dim = dim
+        self.token_dim = hidden
+        self.target_dim = in_channels
         self.missing = missing
         self.in_channels = in_channels
         self.input = nn.Linear(in_channels * (2 if missing == "indicator" else 1), hidden)
@@ -85,9 +90,8 @@ class DilatedConvEncoder(nn.Module):
     def shared_timestamps(self, x: list[Tensor], keep: list[Tensor], span: list[slice]) -> Tensor:
         """Representations of the timestamps that several segments of the same series share.
 
-        The same as `timestamps` of each, cut to its span, but all segments at once: shorter ones are padded, which
-        changes nothing; and from the block on whose dilation is longer than any segment, timestamps no longer see each
-        other, and only the shared ones are needed.
+        The same as `timestamps` of each, cut to its span, but all segments at once. From the block on whose dilation is
+        longer than any segment, timestamps no longer see each other, and only the shared ones are needed.
 
         Args:
             x: S segments ``(B, T_s, C)``.
@@ -97,18 +101,38 @@ class DilatedConvEncoder(nn.Module):
         Returns:
             ``(B, S, L, dim)``.
         """
-        steps = max(segment.shape[1] for segment in x)
-        padded = [F.pad(segment, (0, 0, 0, steps - segment.shape[1]), value=float("nan")) for segment in x]
-        shown = [F.pad(mask, (0, steps - mask.shape[1])) for mask in keep]
-        together = torch.stack(padded, dim=1).flatten(0, 1)  # (B·S, T, C)
-        valid = present(together)
-        h = self._convolve(self.tokenize(together, torch.stack(shown, dim=1).flatten(0, 1)), valid, steps)
+        lengths = [segment.shape[1] for segment in x]
+        h, valid = (self._end_to_end if suits(x[0]) else self._side_by_side)(x, keep, lengths)
+        shared = torch.stack([y[:, part] for y, part in zip(h, span, strict=True)], dim=1)
+        shown = None if valid is None else torch.stack([v[:, part] for v, part in zip(valid, span, strict=True)], dim=1)
+        return self._pointwise(shared, shown, max(lengths))
 
-        def cut(y: Tensor) -> Tensor:  # (B·S, T, …) -> (B, S, L, …)
-            y = y.unflatten(0, (-1, len(x)))
-            return torch.stack([y[:, i, part] for i, part in enumerate(span)], dim=1)
+    def _end_to_end(
+        self, x: list[Tensor], keep: list[Tensor], lengths: list[int]
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor] | None]:
+        """Segments through the convolutions as one stretch of time.
 
-        return self._pointwise(cut(h), None if valid is None else cut(valid), steps)
+        Returns:
+            S times ``(B, T_s, D')``, and S times ``(B, T_s)`` bool, False at padding; None for no padding.
+        """
+        inside = [present(segment) for segment in x]
+        valid = None
+        if any(v is not None for v in inside):
+            valid = torch.cat([k.new_ones(k.shape) if v is None else v for v, k in zip(inside, keep, strict=True)], 1)
+        tokens = self.tokenize(torch.cat(x, dim=1), torch.cat(keep, dim=1))
+        h = self._convolve_rows(tokens, valid, lengths)
+        return h.split(lengths, dim=1), None if valid is None else valid.split(lengths, dim=1)
+
+    def _side_by_side(
+        self, x: list[Tensor], keep: list[Tensor], lengths: list[int]
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor] | None]:
+        """The same as one batch, padded to one length, which changes nothing."""
+        steps = max(lengths)
+        padded = torch.cat([F.pad(part, (0, 0, 0, steps - part.shape[1]), value=float("nan")) for part in x])
+        shown = torch.cat([F.pad(mask, (0, steps - mask.shape[1])) for mask in keep])
+        valid = present(padded)  # (S·B, T)
+        h = self._convolve_images(self.tokenize(padded, shown), valid, steps)
+        return h.chunk(len(x)), None if valid is None else valid.chunk(len(x))
 
     def tokenize(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Input projection ``(B, T, C)`` to ``(B, T, hidden)``; zero where nothing is measured or ``keep`` is False."""
@@ -125,6 +149,18 @@ class DilatedConvEncoder(nn.Module):
             shown = shown & keep
         return self.input(values) * shown[..., None]
 
+    def positions(self, x: Tensor) -> Tensor:
+        """None are added: a convolution knows where its timestamps stand."""
+        return x.new_zeros(1, 1, 1)
+
+    def valid(self, x: Tensor) -> Tensor | None:
+        """See `present`."""
+        return present(x)
+
+    def targets(self, x: Tensor) -> Tensor:
+        """What a masked timestamp is to be told from: its values ``(B, T, C)``, NaN where nothing is measured."""
+        return x
+
     def encode(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """The convolutions: ``(B, T, hidden)`` to ``(B, T, dim)``.
 
@@ -133,10 +169,36 @@ class DilatedConvEncoder(nn.Module):
             valid: ``(B, T)`` bool, False at padding; None says that there is none.
         """
         steps = tokens.shape[1]
-        return self._pointwise(self._convolve(tokens, valid, steps), valid, steps)
+        rows = suits(tokens)
+        h = self._convolve_rows(tokens, valid, [steps]) if rows else self._convolve_images(tokens, valid, steps)
+        return self._pointwise(h, valid, steps)
 
-    def _convolve(self, tokens: Tensor, valid: Tensor | None, steps: int) -> Tensor:
-        """The blocks in which timestamps at most ``steps`` apart see each other: ``(B, T, D)`` to ``(B, T, D')``."""
+    def encode_layers(self, tokens: Tensor, valid: Tensor | None = None) -> list[Tensor]:
+        """Outputs of the blocks before the last, each ``(B, T, hidden)``; arguments as in `encode`."""
+        h = tokens.transpose(1, 2)[:, :, None]  # (B, hidden, 1, T)
+        v = None if valid is None else valid[:, None, None].to(h.dtype)
+        layers: list[Tensor] = []
+        for block in list(self.conv_blocks())[:-1]:
+            h = block(h, v)
+            layers.append(h[:, :, 0].transpose(1, 2))
+        return layers
+
+    def _convolve_rows(self, tokens: Tensor, valid: Tensor | None, lengths: list[int]) -> Tensor:
+        """The blocks in which timestamps see each other, as `residual_block`: ``(B, T, D)`` to ``(B, T, D')``.
+
+        T is made of segments with ``lengths`` timestamps, and no segment sees another.
+        """
+        batch, steps, _ = tokens.shape
+        h = tokens.transpose(0, 1).reshape(steps * batch, -1)
+        v = None if valid is None else valid.t().reshape(-1, 1).to(h.dtype)
+        rows = [batch * n for n in lengths]
+        for block in self.conv_blocks():
+            if block.dilation < max(lengths):
+                h = block.rows(h, v, rows, batch * block.dilation)
+        return h.view(steps, batch, -1).transpose(0, 1)
+
+    def _convolve_images(self, tokens: Tensor, valid: Tensor | None, steps: int) -> Tensor:
+        """The same with torch's convolutions, for a single segment of ``steps`` timestamps."""
         h = tokens.transpose(1, 2)[:, :, None]  # (B, D, 1, T), channels last in memory
         v = None if valid is None else valid[:, None, None].to(h.dtype)
         for block in self.conv_blocks():
@@ -183,11 +245,17 @@ class ConvBlock(nn.Module):
         """What is added: ``(B, width_in, 1, T)`` to ``(B, width_out, 1, T)``."""
         return x if self.projector is None else self.projector(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
+    def rows(self, x: Tensor, valid: Tensor | None, lengths: Sequence[int], shift: int) -> Tensor:
+        """The same on a CPU, for rows ``(N, width_in)`` in order of time; arguments as in `residual_block`."""
+        return residual_block(x, self.conv1, self.conv2, self.projector, valid=valid, lengths=lengths, shift=shift)
+
     def pointwise(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """The same for timestamps that are further than a dilation from any other, ``(N, width_in)``.
 
         Both side taps of the convolutions see nothing but padding then, and the centre tap is a matrix product.
         """
+        if suits(x):
+            return self.rows(x, valid, [len(x)], shift=len(x))
         h = F.linear(F.gelu(x), self.conv1.weight[..., 1:2].flatten(1), self.conv1.bias)
         if valid is not None:
             h = h.mul_(valid)
@@ -210,17 +278,23 @@ def dropout(x: Tensor, rate: float) -> Tensor:
         return F.dropout(x, rate)
     dropped = round(rate * 2**16)
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    keep = bits[: x.numel()].view(x.shape) >= dropped - 2**15
-    return x * torch.mul(keep, 2**16 / (2**16 - dropped))
+    keep = torch.ge(bits[: x.numel()].view(x.shape), dropped - 2**15, out=torch.empty(x.shape))  # 0.0 or 1.0
+    return x * keep.mul_(2**16 / (2**16 - dropped))
 
 
 def present(x: Tensor) -> Tensor | None:
     """``(B, T)`` bool: False before the first and after the last timestamp with a value; None if all are inside.
 
-    On a GPU the mask is always returned: to find out whether it is needed would mean to wait for the device.
+    On a GPU the mask is always returned: to find out whether it is needed would mean to wait for the device. In
+    `torch.compile`, too, where it would cut the graph in two.
     """
     seen = ~x.isnan().all(dim=-1)  # (B, T)
-    if x.device.type == "cpu" and bool(seen[:, 0].all()) and bool(seen[:, -1].all()):
+    if (
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and bool(seen[:, 0].all())
+        and bool(seen[:, -1].all())
+    ):
         return None
     seen = seen.to(torch.int8)
     return (seen.cummax(dim=1).values & seen.flip(1).cummax(dim=1).values.flip(1)).bool()

@@ -212,8 +212,9 @@ class _HierarchicalContrast(torch.autograd.Function):
         n_levels = len(levels) + 1
         for finer, first in reversed(levels):  # dz is the gradient of the level above
             even = 2 * first.shape[2]
-            finer[:, :, 0:even:2].addcmul_(dz, first)
-            finer[:, :, 1:even:2].addcmul_(dz, 1 - first)
+            to_first = first.mul_(dz)
+            finer[:, :, 0:even:2].add_(to_first)
+            finer[:, :, 1:even:2].add_(dz.sub_(to_first))
             dz = finer
         ctx.save_for_backward(dz.div_(n_levels))
         return loss / n_levels
@@ -277,7 +278,7 @@ def _halve(z: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None, Tens
     even = z.shape[2] // 2 * 2
     a, b = z[:, :, 0:even:2], z[:, :, 1:even:2]
     if valid is None:
-        return torch.maximum(a, b), None, (a >= b).to(z.dtype)
+        return torch.maximum(a, b), None, torch.ge(a, b, out=z.new_empty(a.shape))
     valid_a, valid_b = valid[:, None, 0:even:2, None], valid[:, None, 1:even:2, None]
     first = valid_a & (~valid_b | (a >= b))
     kept = torch.where(first, a, b).masked_fill(~(valid_a | valid_b), 0.0)

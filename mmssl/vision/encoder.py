@@ -2,6 +2,7 @@
 
     build_encoder("resnet18", size=32)                       # torchvision's, with a stem for small images
     build_encoder("timm:convnext_tiny", pretrained=True)
+    build_encoder("resnet", layers=[1, 1, 1, 1], channels=[32, 64, 128, 256])
     build_encoder("vit", patch=4, width=192, depth=6, heads=6, positions="sincos")
 
 Weights go in and out under the library's own names: what `library_state_dict` returns loads with ``strict=True`` into
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import VisionTransformer as TimmVisionTransformer
 from timm.models import adapt_input_conv, get_pretrained_cfg_value
+from timm.models.resnet import BasicBlock
 from timm.models.resnet import ResNet as TimmResNet
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
@@ -78,7 +81,8 @@ def build_encoder(
 
     Args:
         name: ``"torchvision:resnet50"``, ``"timm:convnext_tiny"``; without a prefix the one of torchvision if both
-            have it. ``"vit"`` is a plain vision transformer of timm in sizes of your own.
+            have it. ``"resnet"`` and ``"vit"`` are a plain ResNet and a plain vision transformer of timm in sizes of
+            your own.
         in_channels: of the images. Pretrained weights for three channels are fitted by timm's rule: summed for one
             channel, else repeated and scaled by 3 / channels.
         size: of the images in pixels. Decides about the stem, and is built into transformers.
@@ -86,9 +90,10 @@ def build_encoder(
         weights: a local safetensors file instead, with the library's names; a head in it is left out.
         stem: of a ResNet. ``"small"``: a 3×3 convolution without stride and no pooling, as is usual on CIFAR.
             ``"auto"`` takes it up to 64 pixels, unless weights are loaded, which were made with the standard one.
-        options: for ``"vit"``: ``patch=4, width=192, depth=6, heads=6, mlp_ratio=4, drop_path=0``. For every vision
-            transformer: ``pool="auto" | "cls" | "mean"``, ``positions="learnt" | "sincos"`` (fixed, as in MAE).
-            Otherwise what the library's constructor takes.
+        options: for ``"resnet"``: ``layers=[1, 1, 1, 1], channels=[32, 64, 128, 256]``, basic blocks and widths of the
+            four stages; by default a ResNet-10 of half the usual width. For ``"vit"``: ``patch=4, width=192, depth=6,
+            heads=6, mlp_ratio=4, drop_path=0``. For every vision transformer: ``pool="auto" | "cls" | "mean"``,
+            ``positions="learnt" | "sincos"`` (fixed, as in MAE). Otherwise what the library's constructor takes.
 
     Vision transformers without weights start as MAE's do, see `init_from_scratch`.
 
@@ -111,7 +116,9 @@ def build_encoder(
     elif library == "timm":
         encoder = _timm(bare, size, in_channels, pretrained, rest, tokens)
     elif pretrained:
-        raise ValueError("there are no public weights of 'vit': name a model of timm, or a file with weights=")
+        raise ValueError(f"there are no public weights of {name!r}: name a model of timm, or a file with weights=")
+    elif library == "resnet":
+        encoder = _plain_resnet(in_channels, **rest)
     else:
         encoder = _with_tokens(_plain_vit(size, in_channels, **rest), scratch=True, **tokens)
     if tokens and not isinstance(encoder, VisionTransformer):
@@ -129,10 +136,12 @@ def build_encoder(
     return encoder
 
 
-def _find(name: str) -> tuple[Literal["vit", "torchvision", "timm"], str]:
+def _find(name: str) -> tuple[Literal["resnet", "vit", "torchvision", "timm"], str]:
     """The library, and the name that it knows the model by."""
     ours = torchvision.models.list_models(module=torchvision.models)
     prefix, _, bare = name.rpartition(":")
+    if name == "resnet":
+        return "resnet", name
     if name == "vit":
         return "vit", name
     if prefix in ("", "torchvision") and bare in ours:
@@ -140,9 +149,20 @@ def _find(name: str) -> tuple[Literal["vit", "torchvision", "timm"], str]:
     if prefix in ("", "timm") and timm.is_model(bare):
         return "timm", bare
     theirs = timm.list_models()
-    known = ["vit", *ours, *theirs, *(f"torchvision:{each}" for each in ours), *(f"timm:{each}" for each in theirs)]
+    known = [
+        "resnet",
+        "vit",
+        *ours,
+        *theirs,
+        *(f"torchvision:{each}" for each in ours),
+        *(f"timm:{each}" for each in theirs),
+    ]
     close = dict.fromkeys(difflib.get_close_matches(name, known, n=4))
-    hint = f"did you mean {', '.join(close)}?" if close else "write 'vit', 'torchvision:<model>' or 'timm:<model>'"
+    hint = (
+        f"did you mean {', '.join(close)}?"
+        if close
+        else "write 'resnet', 'vit', 'torchvision:<model>' or 'timm:<model>'"
+    )
     raise ValueError(f"no image model is called {name!r}; {hint}")
 
 
@@ -177,9 +197,7 @@ def _timm(
     if get_pretrained_cfg_value(name, "fixed_input_size"):
         options = {"img_size": size, **options}
     if timm.model_entrypoint(name).__module__ == TimmResNet.__module__:
-        # Residual branches that begin at zero leave the strided shortcuts, which on small images see a few pixels of
-        # the border: an untrained encoder would give all images the same features.
-        options = {"zero_init_last": False, **options}
+        options = {"zero_init_last": False, **options}  # see _plain_resnet
     try:
         model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options)
     except (OSError, RuntimeError) as error:
@@ -190,6 +208,24 @@ def _timm(
         return _with_tokens(model, scratch=not pretrained, **tokens)
     dim = getattr(model, "head_hidden_size", model.num_features)  # wider than the features in some families
     return ImageEncoder(model, dim=dim, in_channels=in_channels)
+
+
+def _plain_resnet(
+    in_channels: int, *, layers: Sequence[int] = (1, 1, 1, 1), channels: Sequence[int] = (32, 64, 128, 256)
+) -> ImageEncoder:
+    if len(layers) != 4 or len(channels) != 4 or min(*layers, *channels) < 1:
+        raise ValueError(f"a ResNet has four stages, got layers={list(layers)} and channels={list(channels)}")
+    # Residual branches that begin at zero would leave the strided shortcuts, which on small images see a few pixels of
+    # the border: an untrained encoder would give all images the same features.
+    model = TimmResNet(
+        BasicBlock,  # type: ignore[arg-type]  # timm says an instance, and means the class
+        tuple(layers),
+        num_classes=0,
+        in_chans=in_channels,
+        channels=tuple(channels),
+        zero_init_last=False,
+    )
+    return ImageEncoder(model, dim=channels[-1], in_channels=in_channels)
 
 
 def _plain_vit(

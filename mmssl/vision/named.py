@@ -69,7 +69,8 @@ def _mnist(options: Options) -> ImageSet:
     for digit in range(10):
         members = rng.permutation(np.flatnonzero(digits == digit))
         parts[members[: round(MNIST_TEST * len(members))]] = "test"
-    return stack_set(pixels, Columns(as_objects(digits), parts=parts), options)
+    notes = ["150 images of each digit, always the same, are the test part"]
+    return stack_set(pixels, Columns(as_objects(digits), parts=parts, notes=notes), options)
 
 
 def _torchvision(name: str, options: Options, root: str | None, download: bool) -> ImageSet:

@@ -336,6 +336,18 @@ def test_the_layers_of_the_series_encoder_lead_to_its_output() -> None:
     torch.testing.assert_close(out, encoder.encode(tokens, valid), rtol=1e-5, atol=1e-6)
 
 
+def test_padding_changes_nothing_for_data2vec() -> None:
+    torch.manual_seed(0)
+    x, mask = torch.randn(3, 6, 2), torch.stack([torch.randperm(6) < 3 for _ in range(3)])
+    method = Data2Vec(series(), top_layers=2, masking=given(mask)).eval()
+    nn.init.normal_(method.mask_token)
+    bare = method(x)
+    method.masking = given(F.pad(mask, (2, 1), value=True))
+    longer = method(F.pad(x, (0, 0, 2, 1), value=math.nan))
+    for name in ("loss", "prediction_std", "target_std"):
+        torch.testing.assert_close(longer[name], bare[name], rtol=1e-5, atol=1e-6)
+
+
 def test_spread_of_masked_tokens_is_their_standard_deviation() -> None:
     torch.manual_seed(0)
     x, mask = torch.randn(3, 5, 4), random_mask(3, 5, 0.6)

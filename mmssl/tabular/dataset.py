@@ -1,0 +1,223 @@
+"""From the `data` section of a recipe to model input for training and testing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mmssl.tabular.data import Roles, describe, read_table
+from mmssl.tabular.leak import leaks
+from mmssl.tabular.named import load_named
+from mmssl.tabular.preprocess import TablePreprocessor, describe_drift
+from mmssl.tabular.split import SplitBy, split_rows
+from mmssl.tabular.tables import MISSING
+from mmssl.tabular.tableset import TableSet
+
+
+@dataclass
+class DataConfig:
+    """Where the rows come from: a public table by ``name``, or your own by ``path``."""
+
+    name: str | None = None  # breast_cancer, digits, wine, iris, diabetes; with `root` adult, abalone or one of PMLB
+    root: str | None = None  # folder of public tables on disk
+    path: str | None = None  # CSV, Parquet, Feather, or a folder of them
+    test_path: str | None = None  # the same, never trained on; instead of a split
+    label: str | None = None  # column to predict, empty where unlabelled; None: no scores
+    task: str = "auto"  # classification, regression, or auto: by the values of the label
+    id: str | None = None  # column that names a row in what comes out
+    group: str | None = None  # column of rows that belong together, such as a customer; a split keeps them together
+    time: str | None = None  # column that puts the rows in order
+    numeric: list[str] = field(default_factory=list)  # columns that are numbers, whatever they look like
+    categorical: list[str] = field(default_factory=list)  # columns that are categories
+    date: list[str] = field(default_factory=list)  # columns that are dates
+    ignore: list[str] = field(default_factory=list)  # columns to leave out
+    names: list[str] | None = None  # of the columns of a text file without a header
+    missing: list[str] = field(default_factory=lambda: list(MISSING))  # texts that stand for an empty cell
+    scaling: str = "quantile"  # of numbers, or standard
+    max_categories: int = 1000  # of a column; rarer ones count as unseen
+    split: str = "auto"  # auto (by time or group, if given), random, group or time
+    test_fraction: float = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of one side of the split.
+
+    Args:
+        x: ``(n, M)`` model input.
+        labels: ``(n,)``: class codes, or numbers to predict; NaN is unlabelled. None if there is no label column.
+        ids: ``(n,)`` names of the rows, if they have any.
+        groups: ``(n,)`` rows with the same code belong together.
+    """
+
+    x: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float64] | None
+    ids: npt.NDArray[np.object_] | None
+    groups: npt.NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def labelled(self) -> npt.NDArray[np.int64]:
+        """Positions of the rows with a label."""
+        return np.flatnonzero(~np.isnan(self.labels)) if self.labels is not None else np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TableData:
+    """Everything that a recipe needs to know of its data.
+
+    Args:
+        name: of the data, for the records.
+        train: rows to learn from.
+        test: others; None without labels, when all rows are learnt from.
+        preprocessor: fitted on the training rows.
+        classes: names of the classes; None for a regression, or without labels.
+        description: what was read and how it was split, for a person.
+        split: name of the test split, for the records.
+    """
+
+    name: str
+    train: Part
+    test: Part | None
+    preprocessor: TablePreprocessor
+    classes: tuple[str, ...] | None
+    description: str
+    split: str
+
+
+def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
+    """Read, split, and make model input.
+
+    Args:
+        cfg: where the data is and how to read it.
+        seed: of the split.
+
+    Raises:
+        FileNotFoundError: there is no such data.
+        ValueError: it cannot be used as asked; the message says why and what to do.
+    """
+    if (cfg.name is None) == (cfg.path is None):
+        given = f"data.name={cfg.name} and data.path={cfg.path}" if cfg.name else "neither"
+        raise ValueError(f"give data.name (a public table) or data.path (your own data), got {given}")
+    if cfg.name is not None:
+        whole, test = load_named(cfg.name, root=cfg.root)
+        name = cfg.name
+    else:
+        assert cfg.path is not None
+        whole = read_table(cfg.path, _roles(cfg), names=cfg.names, missing=cfg.missing)
+        test = None if cfg.test_path is None else _read_test(cfg, whole)
+        name = Path(cfg.path).stem
+    lines = [describe(whole)]
+    if whole.labels is not None:
+        _refuse_leaks(whole, cfg)
+        _check_labels(whole)
+    if test is not None:
+        train, split = whole, "test" if cfg.name is not None else "test-path"
+        lines.append(f"split: as published, {len(train):,} rows train, {len(test):,} test" if cfg.name else "")
+        if not cfg.name:
+            lines[-1] = f"split: train on {cfg.path}, test on {cfg.test_path} ({len(test):,} rows)"
+    elif whole.labels is None:
+        train, split = whole, "none"
+        lines.append("split: no labels: all of it is learnt from, none is held out")
+    else:
+        parted = split_rows(whole, by=_split_by(cfg.split), test_fraction=cfg.test_fraction, seed=seed)
+        train, test = whole.select(parted.train), whole.select(parted.test)
+        split = f"{parted.kind}/{cfg.test_fraction:g}"
+        lines.append(f"split: {parted.sentence}")
+    preprocessor = TablePreprocessor(cfg.scaling, cfg.max_categories).fit(train)  # type: ignore[arg-type]
+    new = {name: why for name, why in preprocessor.left_out.items() if name not in train.left_out}
+    if new:
+        lines.append("left out: " + ", ".join(f"{name} ({why})" for name, why in new.items()))
+    cut = [
+        f"{f.column.name} ({f.shares[0]:.1%} of its cells)"
+        for f in preprocessor.fitted
+        if f.column.kind == "categorical" and f.shares[0] > 0
+    ]
+    if cut:
+        lines.append(f"rarer than the {cfg.max_categories:,} most frequent categories, so unseen: {', '.join(cut)}")
+    if test is not None:
+        lines.append(describe_drift(preprocessor.drift(test), len(test)))
+    return TableData(
+        name,
+        _part(train, preprocessor),
+        None if test is None else _part(test, preprocessor),
+        preprocessor,
+        whole.classes,
+        "\n".join(lines),
+        split,
+    )
+
+
+class TableSource:
+    """Rows as batches ``(B, M)``, one gather each on the device that holds them.
+
+    Args:
+        x: ``(N, M)`` model input.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def fetch(self, index: npt.NDArray[np.int64]) -> Tensor:
+        return self.x[torch.from_numpy(index).to(self.x.device, non_blocking=True)]
+
+
+def _roles(cfg: DataConfig) -> Roles:
+    if cfg.task not in ("auto", "classification", "regression"):
+        raise ValueError(f"data.task must be auto, classification or regression, got {cfg.task!r}")
+    return Roles(
+        cfg.label, cfg.task, cfg.id, cfg.group, cfg.time, cfg.numeric, cfg.categorical, cfg.date, cfg.ignore  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _read_test(cfg: DataConfig, train: TableSet) -> TableSet:
+    assert cfg.test_path is not None
+    roles = _roles(cfg)
+    if train.labels is not None:
+        roles = replace(roles, task="regression" if train.classes is None else "classification")
+    test = read_table(cfg.test_path, roles, names=cfg.names, missing=cfg.missing, columns=train.columns)
+    return test if test.labels is None or train.classes is None else test.with_classes(train.classes)
+
+
+def _refuse_leaks(table: TableSet, cfg: DataConfig) -> None:
+    named = {*cfg.numeric, *cfg.categorical, *cfg.date}
+    leaking = leaks(table)
+    found = [c.source for c in table.columns if c.name in leaking and c.source not in named]
+    if found:
+        raise ValueError(
+            f"column {found[0]!r} alone tells {table.label!r} without an error in all rows: it looks like the label "
+            f"itself. Leave it out with data.ignore=[{','.join(found)}]; to keep it, name it in data.numeric or "
+            "data.categorical"
+        )
+
+
+def _check_labels(table: TableSet) -> None:
+    assert table.labels is not None
+    known = table.labels[table.labelled]
+    if not len(known):
+        raise ValueError(f"no row has a label in data.label={table.label}: fill some in, or leave data.label out")
+    if known.min() == known.max():
+        shown = table.classes[int(known[0])] if table.classes is not None else known[0]
+        raise ValueError(
+            f"all labels in data.label={table.label} are {shown!r}: there is nothing to predict. Leave data.label out"
+        )
+
+
+def _split_by(text: str) -> SplitBy:
+    if text not in ("auto", "random", "group", "time"):
+        raise ValueError(f"data.split must be auto, random, group or time, got {text!r}")
+    return text  # type: ignore[return-value]
+
+
+def _part(table: TableSet, preprocessor: TablePreprocessor) -> Part:
+    return Part(preprocessor(table), table.labels, table.ids, table.groups)
