@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import importing, loop, ntxent, reading, ts2vec_causal, ts2vec_step, vision_views
+from benchmarks import ema, importing, loop, ntxent, reading, ts2vec_causal, ts2vec_step, vision_views
 from benchmarks.authors import REPOSITORY, Authors
 
 FOLDER = Path(__file__).parent
@@ -25,6 +25,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--authors", type=Path, help=f"checkout of {REPOSITORY}")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="print these alone, write nothing")
     chosen = parser.parse_args()
     authors = None if chosen.authors is None else Authors(chosen.authors)
     rows: list[dict[str, Any]] = []
@@ -34,12 +35,17 @@ def main() -> None:
         ("loop", loop.measure),
         ("import", importing.measure),
         ("reading", reading.measure),
+        ("ema", ema.measure),
         ("ntxent", ntxent.measure),
         ("views", vision_views.measure),
     ):
+        if chosen.only and name not in chosen.only:
+            continue
         for row in measured():
             print(f"{name}: {_line(row)}", flush=True)
             rows.append(row)
+    if chosen.only:
+        return
     machine = f"{os.cpu_count()} cores ({platform.machine()}), no GPU" if not torch.cuda.is_available() else _gpu()
     result = {"machine": machine, "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
     (FOLDER / "results.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -156,6 +156,7 @@ class Recipe:
         name: of its module.
         title: of its method.
         lr: learning rate at 256 images a step.
+        steps: of the optimiser, where the user says nothing.
         build: ``(encoder, cfg, data)`` to the method.
         settle: ``(cfg.method, sizes)`` to the same without a None.
         pictures: further sections of the report, ``(method, encoder, data)``.
@@ -167,6 +168,7 @@ class Recipe:
     build: Callable[[Any, Any, ImageData], nn.Module]
     settle: Callable[[Any, Sizes], Any]
     pictures: Callable[[Any, nn.Module, ImageData], Sequence[Section]] | None = None
+    steps: int = 600
 
     @property
     def subject(self) -> str:
@@ -356,7 +358,7 @@ def settle(cfg: C, recipe: Recipe, data: ImageData, *, labelled: bool) -> C:
     train = work_out(
         cfg.train,
         samples=len(data.train),
-        steps=600,
+        steps=recipe.steps,
         seeds=1,
         lr=recipe.lr * cfg.train.batch_size / 256,
         workers=os.cpu_count() or 1,

@@ -44,13 +44,13 @@ class MethodConfig:
 
     mask_ratio: float = 0.75
     decoder_dim: int | None = None  # None: half the encoder's width
-    decoder_depth: int = 2
-    decoder_heads: int = 3
+    decoder_depth: int = 1
+    decoder_heads: int = 4
     normalise_targets: bool = True
 
 
 def model_config() -> ModelConfig:
-    return ModelConfig(name="vit", patch=4, width=192, depth=6, heads=6, positions="sincos", pool="mean")
+    return ModelConfig(name="vit", patch=4, width=64, depth=4, heads=4, positions="sincos", pool="mean")
 
 
 @dataclass
@@ -110,7 +110,7 @@ def reconstructions(method: MAE, encoder: Any, data: ImageData) -> list[Section]
     return [Section("Reconstructions", sheet(rows, ["image", "what the encoder saw", "reconstruction"]), caption)]
 
 
-RECIPE = Recipe("vision_mae", "MAE", lr=1.5e-4, build=build, settle=settle, pictures=reconstructions)
+RECIPE = Recipe("vision_mae", "MAE", lr=2e-3, steps=1000, build=build, settle=settle, pictures=reconstructions)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")
