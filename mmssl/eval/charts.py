@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mmssl.eval.interval import Interval, percent
+from mmssl.eval.interval import Interval
+from mmssl.eval.measures import ACCURACY, Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ TEXT, LINE, GREY = "#010203", "#010204", "#010205"
 PALETTE = 7  # colours of the style sheet, safe for the colour-blind; cycled
 MARKERS = ("o", "^", "s")
 SYMBOLS = ("●", "▲", "■")  # the same, for legends in HTML
+LOWEST = {"r2": -0.5}  # where an axis starts at the latest, if not at 0
 
 
 def colour(i: int) -> str:
@@ -31,61 +33,69 @@ def colour(i: int) -> str:
     return f"var(--c{i % PALETTE})"
 
 
-def dot_chart(scores: Mapping[str, Sequence[tuple[int, Interval]]], label: str) -> str:
+def dot_chart(scores: Mapping[str, Sequence[tuple[int, Interval]]], label: str, *, measure: Measure = ACCURACY) -> str:
     """Draw scores as dots with their intervals, grouped by protocol.
 
     Args:
-        scores: name of a protocol to (number of the subject, score between 0 and 1) pairs, top to bottom.
+        scores: name of a protocol to (number of the subject, score of 1 at most) pairs, top to bottom.
         label: what the chart shows, for readers that do not see it.
+        measure: of the scores.
     """
+    top = _top(measure)
+    floor = top * LOWEST.get(measure.id, 0.0)
     lines = sum(len(group) + 1 for group in scores.values()) - 1
     figure, axes = _figure(height=0.55 + 0.26 * lines)
-    ends = [100 * (s.mean - _half(s)) for group in scores.values() for _, s in group]
-    low = max(0.0, min(ends) - 2)
-    span = 101.5 - low
+    ends = [top * (s.mean - _half(s)) for group in scores.values() for _, s in group]
+    low = max(floor, min(ends) - 0.02 * top)
+    span = 1.015 * top - low
     y, ticks = 0.0, []
     for group in scores.values():
         ticks.append(y + (len(group) - 1) / 2)
         for c, score in group:
-            mean, half = 100 * score.mean, 100 * _half(score)
-            axes.hlines(y, max(mean - half, 0), min(mean + half, 100), color=_sentinel(c), lw=2)
+            mean, half = top * score.mean, top * _half(score)
+            axes.hlines(y, max(mean - half, floor), min(mean + half, top), color=_sentinel(c), lw=2)
             axes.plot([mean], [y], MARKERS[c % len(MARKERS)], color=_sentinel(c), ms=7, mew=0)
-            axes.text(1.02, y, percent(score.mean), va="center", ha="left", transform=axes.get_yaxis_transform())
+            axes.text(1.02, y, measure.figure(score.mean), va="center", ha="left", transform=axes.get_yaxis_transform())
             y += 1
         y += 1
     axes.set_ylim(y - 1.4, -0.6)
-    axes.set_xlim(low - 0.02 * span, 101.5)
+    axes.set_xlim(low - 0.02 * span, 1.015 * top)
     axes.set_yticks(ticks, list(scores))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
-    axes.set_xlabel("accuracy, %")
+    axes.set_xlabel(_axis(measure))
     return _svg(figure, label)
 
 
-def budget_chart(curves: Sequence[tuple[int, Sequence[tuple[int, Interval]]]], label: str) -> str:
-    """Draw accuracy over labels a class, one line a subject, with intervals.
+def budget_chart(
+    curves: Sequence[tuple[int, Sequence[tuple[int, Interval]]]], label: str, *, measure: Measure = ACCURACY
+) -> str:
+    """Draw scores over labels a class (of a regression, over labels), one line a subject, with intervals.
 
     Args:
-        curves: (number of the subject, [(labels a class, score between 0 and 1)]) for each subject.
+        curves: (number of the subject, [(labels, score of 1 at most)]) for each subject.
         label: what the chart shows, for readers that do not see it.
+        measure: of the scores.
     """
+    top = _top(measure)
+    floor = top * LOWEST.get(measure.id, 0.0)
     figure, axes = _figure(height=3.1)
     budgets = sorted({k for _, curve in curves for k, _ in curve})
     for i, (c, curve) in enumerate(curves):
         shift = 1.02 ** (2 * i - len(curves) + 1)  # intervals side by side, not on top of each other
         x = [k * shift for k, _ in curve]
-        mean = np.array([100 * s.mean for _, s in curve])
-        half = np.array([100 * _half(s) for _, s in curve])
-        axes.vlines(x, np.maximum(mean - half, 0), np.minimum(mean + half, 100), color=_sentinel(c), lw=1.6)
+        mean = np.array([top * s.mean for _, s in curve])
+        half = np.array([top * _half(s) for _, s in curve])
+        axes.vlines(x, np.maximum(mean - half, floor), np.minimum(mean + half, top), color=_sentinel(c), lw=1.6)
         axes.plot(x, mean, color=_sentinel(c), lw=1.6, marker=MARKERS[c % len(MARKERS)], ms=5, mew=0)
     axes.set_xscale("log")
     axes.set_xticks(budgets, [str(k) for k in budgets])
     axes.minorticks_off()
     axes.set_xlim(budgets[0] / 1.15, budgets[-1] * 1.15)
-    axes.set_ylim(top=101.5)
+    axes.set_ylim(bottom=max(floor, axes.get_ylim()[0]) if floor else None, top=1.015 * top)
     axes.grid(axis="y")
-    axes.set_xlabel("labels a class")
-    axes.set_ylabel("accuracy, %")
+    axes.set_xlabel("labels" if measure.of == "number" else "labels a class")
+    axes.set_ylabel(_axis(measure))
     return _svg(figure, label)
 
 
@@ -199,6 +209,15 @@ def _inline(svg: str, label: str) -> str:
         svg = svg.replace(sentinel, name)
     svg = re.sub(r"#0301([0-9a-f]{2})", lambda m: colour(int(m[1], 16)), svg)
     return re.sub(r"\n\s*", "\n", svg).strip()
+
+
+def _top(measure: Measure) -> int:
+    """What a perfect score is shown as."""
+    return 100 if measure.decimals is None else 1
+
+
+def _axis(measure: Measure) -> str:
+    return measure.name + (", %" if measure.decimals is None else "")
 
 
 def _sentinel(i: int) -> str:

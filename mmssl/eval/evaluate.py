@@ -1,10 +1,13 @@
-"""Score one subject and one seed: frozen features with every protocol, or what a fine-tuned model predicts."""
+"""Score one subject and one seed: frozen features with every protocol, or what a fine-tuned model predicts.
+
+What decides is one of `mmssl.eval.measures`: accuracy, AUC for two classes, R² for a regression.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +16,10 @@ from mmssl.eval.features import Features, Labels, check_features, check_labels
 from mmssl.eval.fewshot import LADDER, few_labels
 from mmssl.eval.interval import Hits
 from mmssl.eval.knn import knn, weighted_knn
-from mmssl.eval.linear import linear, probe
+from mmssl.eval.linear import linear, linear_probabilities, probe, probe_probabilities
+from mmssl.eval.measures import ACCURACY, Measure
 from mmssl.eval.records import Record
+from mmssl.eval.ridge import ridge
 from mmssl.eval.svm import svm
 
 
@@ -24,36 +29,57 @@ class Protocol(NamedTuple):
     Args:
         id: versioned name that stands in every record; change the version when the numbers change.
         name: as the tables write it.
-        predict: (train_x, train_y, test_x) -> predicted classes.
+        predict: (train_x, train_y, test_x) -> predicted classes, or numbers.
+        probabilities: likewise -> ``(m, n_classes)``, classes in their sorted order; None where it gives none.
+        regression: does it predict numbers?
     """
 
     id: str
     name: str
-    predict: Callable[[Features, Labels, Features], Labels]
+    predict: Callable[[Features, Labels, Features], npt.NDArray[Any]]
+    probabilities: Callable[[Features, Labels, Features], npt.NDArray[np.floating[Any]]] | None = None
+    regression: bool = False
 
 
 PROTOCOLS = {
     "svm": Protocol("svm-rbf/1", "SVM", svm),
     "knn": Protocol("knn-1/1", "1-NN", knn),
-    "linear": Protocol("logistic/1", "logistic", linear),
+    "linear": Protocol("logistic/1", "logistic", linear, linear_probabilities),
     "knn200": Protocol("knn-cosine-200-t0.1/1", "200-NN", weighted_knn),
-    "probe": Protocol("logistic-holdout/1", "logistic", probe),
+    "probe": Protocol("logistic-holdout/1", "logistic", probe, probe_probabilities),
+    "ridge": Protocol("ridge/1", "ridge", ridge, regression=True),
 }
 LINEAR_MAX = 10_000  # training examples; five-fold cross-validation of more takes many minutes
 FEW_LABELS = "fewshot-logistic/1"
+FEW_NUMBERS = "fewshot-ridge/1"
+BOOSTED = "boosting/1"  # trees on the columns of a table; for an encoder, with its embedding appended to them
 FINE_TUNED = {  # as mmssl.train.finetune names its strategies
     "finetune-linear/1": "linear probe",
     "finetune-partial/1": "half fine-tuned",
     "finetune-full/1": "fine-tuned",
 }
-NAMES = {p.id: p.name for p in PROTOCOLS.values()} | FINE_TUNED  # in the order of the tables
+OF_TABLES = {
+    "finetune-full(batch_size=128,lr_encoder=0.001)/1": "fine-tuned",
+    "vime-semi/1": "VIME semi-supervised",
+    BOOSTED: "boosted trees",
+}
+NAMES = {p.id: p.name for p in PROTOCOLS.values()} | FINE_TUNED | OF_TABLES  # in the order of the tables
 
 
-def protocol_for(key: str, *, n_train: int) -> Protocol:
-    """``PROTOCOLS[key]``, or what stands in for it, under its own id, where there are too many examples for it.
+def protocol_for(key: str, *, n_train: int, measure: Measure = ACCURACY) -> Protocol:
+    """``PROTOCOLS[key]``, or what stands in for it, under its own id.
 
-    It depends on the number of examples alone, so that all subjects are scored by the same protocol.
+    The linear protocol becomes another one where there are too many examples for it, and ridge for a regression. That
+    depends on the task alone, so that all subjects are scored by the same protocol.
+
+    Raises:
+        ValueError: a protocol for classes was asked to predict numbers, or the other way round.
     """
+    if measure.of == "number" and key in ("linear", "probe"):
+        key = "ridge"
+    if PROTOCOLS[key].regression != (measure.of == "number"):
+        wanted, other = ("numbers", "linear or ridge") if measure.of == "number" else ("classes", "linear, knn or svm")
+        raise ValueError(f"protocol {key!r} cannot predict {wanted}; take {other}")
     return PROTOCOLS["probe" if key == "linear" and n_train > LINEAR_MAX else key]
 
 
@@ -66,9 +92,11 @@ class Evaluation:
         subject: whose features were scored.
         seed: its seed.
         records: one number each.
-        hits: protocol id to ``(n_test,)``, predicted right or not.
+        hits: protocol id to ``(n_test,)``, predicted right or not; or what each test example contributes to the measure
+            that decides.
         few_label_hits: labels a class to ``(draws, n_test)``.
         groups: ``(n_test,)``, test examples that are not independent share a group; None where all are.
+        measure: what decides.
     """
 
     dataset: str
@@ -78,6 +106,7 @@ class Evaluation:
     hits: dict[str, Hits] = field(default_factory=dict)
     few_label_hits: dict[int, Hits] = field(default_factory=dict)
     groups: npt.NDArray[np.generic] | None = None
+    measure: Measure = ACCURACY
 
 
 def evaluate_features(
@@ -94,12 +123,13 @@ def evaluate_features(
     protocols: Sequence[str] = ("svm", "knn", "linear"),
     draws: int = 5,
     ladder: tuple[int, ...] = LADDER,
+    measure: Measure = ACCURACY,
 ) -> Evaluation:
     """Score features with full labels and along the label budget.
 
     Args:
         train_x: ``(n, D)``.
-        train_y: ``(n,)`` codes or names.
+        train_y: ``(n,)`` codes or names; numbers of a regression.
         test_x: ``(m, D)``.
         test_y: ``(m,)`` likewise; a class that training never saw counts as wrong.
         dataset: name of the data, for the records.
@@ -110,7 +140,8 @@ def evaluate_features(
         groups: ``(m,)``, for example the entity of every test window.
         protocols: keys of ``PROTOCOLS``; "linear" becomes "probe" above 10,000 training examples.
         draws: label draws for each budget; 0 leaves the curve out.
-        ladder: budgets, in labels a class.
+        ladder: budgets, in labels a class; of a regression, in labels.
+        measure: what decides, and so what is predicted.
 
     Raises:
         ValueError: features that are not finite (subject, row and column named), one class only, mismatched lengths.
@@ -124,11 +155,18 @@ def evaluate_features(
     records: list[Record] = []
     hits: dict[str, Hits] = {}
     for key in protocols:
-        protocol = protocol_for(key, n_train=len(train_x))
+        protocol = protocol_for(key, n_train=len(train_x), measure=measure)
         if protocol.id in hits:  # "linear" and "probe" were both asked for, and are the same here
             continue
+        scores = None
+        if measure.of == "score" and protocol.probabilities is not None:
+            probabilities = protocol.probabilities(train_x, train_y, test_x)
+            predictions = np.unique(train_y)[probabilities.argmax(axis=1)]
+            scores = probabilities[:, 1]
+        else:
+            predictions = protocol.predict(train_x, train_y, test_x)
         scored = evaluate_predictions(
-            protocol.predict(train_x, train_y, test_x),
+            predictions,
             test_y,
             dataset=dataset,
             subject=subject,
@@ -137,21 +175,23 @@ def evaluate_features(
             split=split,
             n_train=len(train_x),
             groups=groups,
+            measure=measure,
+            scores=scores,
         )
         hits |= scored.hits
         records += scored.records
     drawn: dict[int, list[Hits]] = {}
     if draws:
-        for d in few_labels(train_x, train_y, test_x, draws=draws, seed=seed, ladder=ladder):
-            right = d.predictions == test_y
-            drawn.setdefault(d.n_labels, []).append(right)
-            value = float(right.mean())
+        for d in few_labels(train_x, train_y, test_x, draws=draws, seed=seed, ladder=ladder, of=measure.of):
+            parts = measure.parts(test_y, d.predictions)
+            drawn.setdefault(d.n_labels, []).append(parts)
+            value = float(parts.mean())
             records.append(
                 Record(
                     dataset,
                     subject,
-                    FEW_LABELS,
-                    "accuracy",
+                    FEW_NUMBERS if measure.of == "number" else FEW_LABELS,
+                    measure.id,
                     d.n_labels,
                     seed,
                     split,
@@ -162,11 +202,11 @@ def evaluate_features(
                 )
             )
     few = {k: np.stack(rows) for k, rows in drawn.items()}
-    return Evaluation(dataset, subject, seed, tuple(records), hits, few, groups)
+    return Evaluation(dataset, subject, seed, tuple(records), hits, few, groups, measure)
 
 
 def evaluate_predictions(
-    predictions: Labels,
+    predictions: npt.NDArray[Any],
     test_y: Labels,
     *,
     dataset: str,
@@ -176,27 +216,37 @@ def evaluate_predictions(
     split: str,
     n_train: int,
     groups: npt.NDArray[np.generic] | None = None,
+    measure: Measure = ACCURACY,
+    scores: npt.NDArray[np.floating[Any]] | None = None,
 ) -> Evaluation:
     """Score predictions that were made elsewhere, such as those of a fine-tuned model.
 
     Args:
-        predictions: ``(m,)`` codes or names.
+        predictions: ``(m,)`` codes or names; numbers of a regression.
         test_y: ``(m,)`` likewise.
         protocol: versioned id of how they were made.
         n_train: labelled examples that they were made from.
-        dataset, subject, seed, split, groups: see ``evaluate_features``.
+        dataset, subject, seed, split, groups, measure: see ``evaluate_features``.
+        scores: ``(m,)`` of the second of two classes, such as its probability. AUC needs them: without, the predictions
+            have an accuracy, but no say in what decides.
 
     Raises:
         ValueError: another number of predictions than test examples.
     """
     _check_test(test_y, groups, len(predictions), subject)
-    right = np.asarray(predictions == test_y)
-    scores = {"accuracy": float(right.mean()), "macro_f1": _macro_f1(test_y, predictions)}
+    hits: dict[str, Hits] = {}
+    if measure.of != "score" or scores is not None:
+        hits[protocol] = measure.parts(test_y, predictions if scores is None else scores)
+    values = {measure.id: float(hits[protocol].mean())} if hits else {}
+    if measure.of == "number":
+        values["rmse"] = float(np.sqrt(np.mean(np.square(test_y - predictions))))
+    else:
+        values |= {"accuracy": float(np.mean(predictions == test_y)), "macro_f1": _macro_f1(test_y, predictions)}
     records = tuple(
         Record(dataset, subject, protocol, metric, "all", seed, split, value, n_train, len(test_y))
-        for metric, value in scores.items()
+        for metric, value in values.items()
     )
-    return Evaluation(dataset, subject, seed, records, {protocol: right}, {}, groups)
+    return Evaluation(dataset, subject, seed, records, hits, {}, groups, measure)
 
 
 def _check_test(test_y: Labels, groups: npt.NDArray[np.generic] | None, n_test: int, subject: str) -> None:

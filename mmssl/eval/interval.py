@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Hits = npt.NDArray[np.bool_]
+Hits = npt.NDArray[Any]  # right or wrong; or what each example contributes to another measure
 MAX_CLUSTERS = 4_000  # resampled; more groups are dealt into so many, which costs the interval some 2 % of precision
 
 
@@ -22,13 +22,13 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference of two accuracies with its 95 % interval.
+    """A difference of two accuracies, or values of another measure, with its 95 % interval.
 
     Args:
-        value: ours minus theirs, between -1 and 1.
+        value: ours minus theirs.
         low: lower end of the interval.
         high: upper end.
-        differing: groups of test examples on which the two do not have the same number right.
+        differing: groups of test examples on which the two are not equally good.
         groups: groups of test examples.
     """
 
@@ -80,8 +80,9 @@ def paired_difference(
     however few they are (Rao and Wu, 1988); the interval is the percentile one.
 
     Args:
-        ours: ``(seeds, n_test)`` or ``(seeds, draws, n_test)``, right or wrong. Draws within several seeds are
-            averaged, since they share an encoder; draws of one seed are resampled.
+        ours: ``(seeds, n_test)`` or ``(seeds, draws, n_test)``, right or wrong, or the parts of another measure (see
+            `mmssl.eval.measures`). Draws within several seeds are averaged, since they share an encoder; draws of one
+            seed are resampled.
         theirs: likewise; one seed serves for all of ours.
         groups: ``(n_test,)``, test examples of one group are resampled together; None takes each by itself.
         resamples: number of bootstrap resamples.
@@ -113,18 +114,6 @@ def paired_difference(
     # Rounded, lest a resample without a difference counts as one of 1e-17.
     low, high = np.quantile(np.round(values, 12), (0.025, 0.975))
     return Difference(float(gain.mean()), float(low), float(high), differing, n_groups)
-
-
-def percent(share: float) -> str:
-    """Write a share between 0 and 1 in percent, with one decimal and no sign of percent."""
-    # 96.75 must read the same whether it was averaged over seeds or over examples.
-    return f"{round(100 * share, 6):.1f}"
-
-
-def points(share: float) -> str:
-    """Write a difference of shares in signed percentage points, with one decimal."""
-    text = f"{round(100 * share, 6):+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def _per_group(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,14 +36,14 @@ def linear(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
     Raises:
         ValueError: a value that is not finite, or one class only.
     """
-    check_features(train_x, "training features")
-    check_features(test_x, "test features")
-    check_labels(train_y, len(train_x))
-    train, test = standardise(train_x, test_x)
-    basis = row_space(train)
-    if basis is not None:
-        train, test = train @ basis, test @ basis
-    return fit_logistic(train, train_y, _choose_penalty(train, train_y)).predict(test)
+    model, test = _linear(train_x, train_y, test_x)
+    return model.predict(test)
+
+
+def linear_probabilities(train_x: Features, train_y: Labels, test_x: Features) -> npt.NDArray[np.floating[Any]]:
+    """Probabilities ``(m, n_classes)`` of the classes in their sorted order; see `linear`."""
+    model, test = _linear(train_x, train_y, test_x)
+    return model.predict_proba(test)
 
 
 def probe(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
@@ -65,6 +65,30 @@ def probe(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
     Raises:
         ValueError: a value that is not finite, or one class only.
     """
+    model, test = _probe(train_x, train_y, test_x)
+    return model.predict(test)
+
+
+def probe_probabilities(train_x: Features, train_y: Labels, test_x: Features) -> npt.NDArray[np.floating[Any]]:
+    """Probabilities ``(m, n_classes)`` of the classes in their sorted order; see `probe`."""
+    model, test = _probe(train_x, train_y, test_x)
+    return model.predict_proba(test)
+
+
+def _linear(train_x: Features, train_y: Labels, test_x: Features) -> tuple[LogisticRegression, npt.NDArray[np.float64]]:
+    """The model of `linear`, and the test features as it takes them."""
+    check_features(train_x, "training features")
+    check_features(test_x, "test features")
+    check_labels(train_y, len(train_x))
+    train, test = standardise(train_x, test_x)
+    basis = row_space(train)
+    if basis is not None:
+        train, test = train @ basis, test @ basis
+    return fit_logistic(train, train_y, _choose_penalty(train, train_y)), test
+
+
+def _probe(train_x: Features, train_y: Labels, test_x: Features) -> tuple[LogisticRegression, npt.NDArray[np.float32]]:
+    """The model of `probe`, and the test features as it takes them."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -84,7 +108,7 @@ def probe(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
                 best, chosen, worse = accuracy, penalty, 0
             elif (worse := worse + 1) == 2:
                 break
-        return model.set_params(C=chosen).fit(train, train_y).predict(test)
+        return model.set_params(C=chosen).fit(train, train_y), test
 
 
 def _hold_out(y: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -18,8 +18,8 @@ class Record:
         dataset: name of the data.
         subject: whose features were scored, for example ``"ts2vec"`` or ``"random-encoder"``.
         protocol: versioned id, for example ``"svm-rbf/1"``; a protocol that changes its numbers gets a new version.
-        metric: ``"accuracy"`` or ``"macro_f1"``, both between 0 and 1.
-        n_labels: labels a class, or ``"all"``.
+        metric: ``"accuracy"``, ``"macro_f1"`` or ``"auc"``, between 0 and 1; ``"r2"`` or ``"rmse"`` of a regression.
+        n_labels: labels a class (of a regression, labels), or ``"all"``.
         seed: seed of the pretraining, of the untrained weights and of the label draws.
         split: what the test examples are, for example ``"test"``.
         value: the score.

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmssl.eval.charts import PALETTE, SYMBOLS, budget_chart, colour, dot_chart, line_chart, map_chart
-from mmssl.eval.evaluate import FEW_LABELS, NAMES
+from mmssl.eval.evaluate import FEW_LABELS, FEW_NUMBERS, NAMES
 from mmssl.eval.interval import Interval
+from mmssl.eval.measures import ACCURACY, MEASURES, Measure
 from mmssl.eval.projection import neighbours, project
 from mmssl.eval.records import Record, Subjects
 from mmssl.eval.table import Table, as_html, intervals, tables
@@ -136,14 +137,16 @@ def _scores(report: Report) -> str:
     if not full:
         return ""
     scores = intervals(report.records)
+    measure = _measure(report)
     chart: dict[str, list[tuple[int, Interval]]] = {}
     for protocol, name in NAMES.items():
-        found = [(i, scores.get((s, protocol, "accuracy", "all"))) for i, s in enumerate(report.subjects.order)]
+        found = [(i, scores.get((s, protocol, measure.id, "all"))) for i, s in enumerate(report.subjects.order)]
         if group := [(i, score) for i, score in found if score is not None]:
             chart[name] = group
     drawn = ""
     if chart:
-        drawn = _figure(dot_chart(chart, "Accuracy of every subject and protocol"), _subject_legend(report))
+        drawing = dot_chart(chart, f"{_title(measure)} of every subject and protocol", measure=measure)
+        drawn = _figure(drawing, _subject_legend(report))
     return _section("Scores against the controls", f'<div class="side">{_join(full)}{drawn}</div>')
 
 
@@ -151,14 +154,27 @@ def _label_budget(report: Report) -> str:
     few = [t for t in tables(report.records, report.subjects) if t.columns[0] != ""]
     if not few:
         return ""
+    measure = _measure(report)
     curves: dict[int, list[tuple[int, Interval]]] = {}
     order = report.subjects.order
     for (subject, protocol, _, k), score in sorted(intervals(report.records).items(), key=lambda item: str(item[0][3])):
-        if protocol == FEW_LABELS and isinstance(k, int) and subject in order:
+        if protocol in (FEW_LABELS, FEW_NUMBERS) and isinstance(k, int) and subject in order:
             curves.setdefault(order.index(subject), []).append((k, score))
     lines = [(i, sorted(curves[i])) for i in sorted(curves)]
-    drawn = _figure(budget_chart(lines, "Accuracy over labels a class"), _subject_legend(report))
+    over = "labels" if measure.of == "number" else "labels a class"
+    drawing = budget_chart(lines, f"{_title(measure)} over {over}", measure=measure)
+    drawn = _figure(drawing, _subject_legend(report))
     return _section("How many labels does it take?", _join(few) + drawn)
+
+
+def _measure(report: Report) -> Measure:
+    """What decided: the records say, since accuracy is noted beside AUC, too."""
+    noted = {record.metric for record in report.records}
+    return next((measure for name, measure in MEASURES.items() if name in noted and name != "accuracy"), ACCURACY)
+
+
+def _title(measure: Measure) -> str:
+    return measure.name[0].upper() + measure.name[1:]
 
 
 def _health(report: Report) -> str:

@@ -9,11 +9,13 @@ from html import escape
 
 import numpy as np
 
-from mmssl.eval.evaluate import FEW_LABELS, NAMES
-from mmssl.eval.interval import Interval, mean_interval, percent
+from mmssl.eval.evaluate import FEW_LABELS, FEW_NUMBERS, NAMES
+from mmssl.eval.interval import Interval, mean_interval
+from mmssl.eval.measures import ACCURACY, MEASURES
 from mmssl.eval.records import Record, Subjects
 
-METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro-F1"}
+METRICS = {"auc": "AUC", "r2": "R²", "rmse": "RMSE", "accuracy": "Accuracy", "macro_f1": "Macro-F1"}
+SHARES = ("accuracy", "macro_f1")  # are shown in percent
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Table:
 def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
     """Tabulate the scores of one data set: a table a metric with all labels, then the label-budget curve.
 
-    A cell is the mean in percent and half the width of its 95 % t-interval, as ``intervals`` has them. A single value
-    has no interval. Subjects without a record have no row.
+    A cell is the mean (of accuracy and macro-F1 in percent) and half the width of its 95 % t-interval, as ``intervals``
+    has them. A single value has no interval. Subjects without a record have no row.
 
     Raises:
         ValueError: records of several data sets or splits, whose mean would mean nothing.
@@ -110,29 +112,41 @@ def _full_label(scores: dict[tuple[str, str, str, int | str], Interval], subject
         for subject in subjects.order:
             found = [scores.get((subject, protocol, metric, "all")) for protocol in protocols]
             if any(found):
-                rows.append((subjects.name(subject), *(_cell(s, "seed") for s in found)))
+                rows.append((subjects.name(subject), *(_cell(s, "seed", metric) for s in found)))
         if rows:
-            caption = f"{label} with all labels, % (mean ± 95 % interval over seeds)"
+            unit = ", %" if metric in SHARES else ""
+            caption = f"{label} with all labels{unit} (mean ± 95 % interval over seeds)"
             yield Table(caption, ("", *(NAMES.get(p, p) for p in protocols)), tuple(rows))
 
 
 def _curve(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Table | None:
-    budgets = sorted({n for _, protocol, _, n in scores if protocol == FEW_LABELS and isinstance(n, int)})
+    curves = {(protocol, metric) for _, protocol, metric, _ in scores if protocol in (FEW_LABELS, FEW_NUMBERS)}
+    if not curves:
+        return None
+    ((protocol, metric),) = curves
+    budgets = sorted({n for _, p, _, n in scores if p == protocol and isinstance(n, int)})
     rows = []
     for subject in subjects.order:
-        found = [scores.get((subject, FEW_LABELS, "accuracy", k)) for k in budgets]
+        found = [scores.get((subject, protocol, metric, k)) for k in budgets]
         if any(found):
-            rows.append((subjects.name(subject), *(_cell(s, "draw") for s in found)))
+            rows.append((subjects.name(subject), *(_cell(s, "draw", metric) for s in found)))
     if not rows:
         return None
+    model = "ridge" if protocol == FEW_NUMBERS else "logistic"
+    unit = ", %" if metric in SHARES else ""
     caption = (
-        "Accuracy with few labels, logistic regression, % (mean ± 95 % interval over seeds, over draws of one seed)"
+        f"{METRICS[metric]} with few labels, {model} regression{unit} "
+        "(mean ± 95 % interval over seeds, over draws of one seed)"
     )
-    return Table(caption, ("labels a class", *map(str, budgets)), tuple(rows))
+    return Table(caption, ("labels" if protocol == FEW_NUMBERS else "labels a class", *map(str, budgets)), tuple(rows))
 
 
-def _cell(score: Interval | None, unit: str) -> str:
+def _cell(score: Interval | None, unit: str, metric: str) -> str:
     if score is None:
         return "–"
-    spread = f"(1 {unit})" if math.isnan(score.half_width) else f"± {percent(score.half_width)}"
-    return f"{percent(score.mean)} {spread}"
+    spread = f"(1 {unit})" if math.isnan(score.half_width) else f"± {_figure(score.half_width, metric)}"
+    return f"{_figure(score.mean, metric)} {spread}"
+
+
+def _figure(value: float, metric: str) -> str:
+    return f"{value:.4g}" if metric == "rmse" else MEASURES.get(metric, ACCURACY).figure(value)

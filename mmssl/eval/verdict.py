@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mmssl.eval.evaluate import NAMES, PROTOCOLS, Evaluation
-from mmssl.eval.interval import Difference, Hits, paired_difference, percent, points
+from mmssl.eval.evaluate import BOOSTED, NAMES, PROTOCOLS, Evaluation
+from mmssl.eval.interval import Difference, Hits, paired_difference
+from mmssl.eval.measures import Measure
 from mmssl.eval.records import Subjects
 
 Outcome = Literal["helped", "no-difference", "hurt", "no-labels"]
@@ -26,7 +27,7 @@ class Verdict:
         outcome: in one word.
         headline: in one sentence, with the numbers.
         details: further sentences: the strongest control, the label budget, what limits the answer.
-        difference: accuracy of the pretrained encoder minus that of the untrained one, between -1 and 1; NaN without
+        difference: accuracy (or AUC, or R²) of the pretrained encoder minus that of the untrained one; NaN without
             labels.
         low: lower end of its 95 % interval.
         high: upper end.
@@ -66,16 +67,18 @@ def verdict(
     ours, theirs, groups = _pair(evaluations, subjects.pretrained, subjects.untrained, primary)
     gap = paired_difference(ours, theirs, groups)
     a, b = float(ours.mean()), float(theirs.mean())
-    scores = f"{percent(a)} % against {percent(b)} % with the same encoder untrained"
+    measure = evaluations[0].measure
+    scores = f"{_values(measure, a, b)} with the same encoder untrained"
     size = f"{_count(len(ours), 'seed')}, {ours.shape[-1]} test {examples}"
     if groups is not None:
         size += f" of {gap.groups} {entities}"
-    numbers = f"{points(gap.value)} points (95 % interval {points(gap.low)} to {points(gap.high)}; {size})"
+    unit = " points" if measure.decimals is None else ""
+    numbers = f"{measure.change(gap.value)}{unit} (95 % interval {_range(measure, gap)}; {size})"
     if gap.sign > 0:
         headline = f"Pretraining helped: {scores}, {numbers}."
     elif gap.sign < 0:
         headline = f"Pretraining hurt: {scores}, {numbers}."
-    elif min(a, b) == 1:
+    elif min(a, b) == 1 and measure.of == "class":
         headline = (
             "This test set cannot tell them apart: the pretrained and the untrained encoder are both right on every "
             f"example ({size})."
@@ -87,6 +90,7 @@ def verdict(
     details = [_few_groups(gap, examples if groups is None else entities)]
     details.append(_strongest_control(evaluations, subjects, primary))
     details += _fine_tuned(evaluations, subjects)
+    details.append(_appended(evaluations, subjects))
     details.append(_label_budget(evaluations, subjects))
     outcome: Outcome = "helped" if gap.sign > 0 else "hurt" if gap.sign < 0 else "no-difference"
     return Verdict(outcome, headline, tuple(d for d in details if d), gap.value, gap.low, gap.high)
@@ -104,19 +108,35 @@ def without_labels(health: Sequence[str] = ()) -> Verdict:
     return Verdict("no-labels", headline, tuple(health[1:]), math.nan, math.nan, math.nan)
 
 
+def _values(measure: Measure, ours: float, theirs: float) -> str:
+    """Two values side by side, with the name of what is not a plain percentage."""
+    name = "" if measure.decimals is None else f"{measure.name} "
+    return f"{name}{measure.show(ours)} against {measure.show(theirs)}"
+
+
+def _range(measure: Measure, gap: Difference) -> str:
+    return f"{measure.change(gap.low)} to {measure.change(gap.high)}"
+
+
 def _pair(
-    evaluations: Sequence[Evaluation], ours: str, theirs: str, protocol: str | None, budget: int | None = None
+    evaluations: Sequence[Evaluation],
+    ours: str,
+    theirs: str,
+    protocol: str | None,
+    budget: int | None = None,
+    *,
+    their_protocol: str | None = None,
 ) -> tuple[Hits, Hits, npt.NDArray[np.generic] | None]:
     """Stack the hits of two subjects over the seeds that both have; one seed of theirs serves for all of ours."""
 
-    def by_seed(subject: str) -> dict[int, Hits]:
+    def by_seed(subject: str, protocol: str | None) -> dict[int, Hits]:
         found = [e for e in evaluations if e.subject == subject]
         if protocol is not None:
             return {e.seed: e.hits[protocol] for e in found if protocol in e.hits}
         assert budget is not None
         return {e.seed: e.few_label_hits[budget] for e in found if budget in e.few_label_hits}
 
-    a, b = by_seed(ours), by_seed(theirs)
+    a, b = by_seed(ours, protocol), by_seed(theirs, their_protocol or protocol)
     for subject, hits in ((ours, a), (theirs, b)):
         if not hits:
             raise ValueError(f"no evaluation of '{subject}' with {protocol or f'{budget} labels a class'}")
@@ -143,20 +163,23 @@ def _few_groups(gap: Difference, unit: str) -> str:
 
 
 def _strongest_control(evaluations: Sequence[Evaluation], subjects: Subjects, primary: str) -> str:
-    accuracy: dict[str, float] = {}
+    """Controls have no say in how they predict but by the protocol that decides, or by trees of their own."""
+    value: dict[tuple[str, str], float] = {}
     for control in subjects.controls:
-        hits = [e.hits[primary] for e in evaluations if e.subject == control and primary in e.hits]
-        if hits:
-            accuracy[control] = float(np.mean(hits))
-    if not accuracy:
+        for protocol in (primary, BOOSTED):
+            hits = [e.hits[protocol] for e in evaluations if e.subject == control and protocol in e.hits]
+            if hits:
+                value[control, protocol] = float(np.mean(hits))
+    if not value:
         return ""
-    best = max(accuracy, key=lambda control: accuracy[control])
-    ours, theirs, groups = _pair(evaluations, subjects.pretrained, best, primary)
+    best, protocol = max(value, key=lambda entry: value[entry])
+    ours, theirs, groups = _pair(evaluations, subjects.pretrained, best, primary, their_protocol=protocol)
     gap = paired_difference(ours, theirs, groups)
+    measure = evaluations[0].measure
     name, own = subjects.name(best), subjects.name(subjects.pretrained)
-    scores = f"{percent(float(theirs.mean()))} % against {percent(float(ours.mean()))} %"
-    interval = f"95 % interval of the difference {points(gap.low)} to {points(gap.high)}"
-    size = f"{percent(abs(gap.value))} points"
+    scores = _values(measure, float(theirs.mean()), float(ours.mean()))
+    interval = f"95 % interval of the difference {_range(measure, gap)}"
+    size = measure.size(gap.value)
     if gap.sign < 0:
         return f"{name}, the strongest control, remains ahead by {size} ({scores}; {interval})."
     if gap.sign > 0:
@@ -171,15 +194,35 @@ def _fine_tuned(evaluations: Sequence[Evaluation], subjects: Subjects) -> list[s
         for subject in (subjects.pretrained, subjects.untrained)
     ]
     said = []
-    for protocol in sorted((tried[0] & tried[1]) - {p.id for p in PROTOCOLS.values()}):
+    measure = evaluations[0].measure
+    for protocol in sorted((tried[0] & tried[1]) - {BOOSTED, *(p.id for p in PROTOCOLS.values())}):
         ours, theirs, groups = _pair(evaluations, subjects.pretrained, subjects.untrained, protocol)
         gap = paired_difference(ours, theirs, groups)
         outcome = {1: "pretraining helped", 0: "no difference shows", -1: "pretraining hurt"}[gap.sign]
         name = NAMES.get(protocol, protocol)
-        scores = f"{percent(float(ours.mean()))} % against {percent(float(theirs.mean()))} % from random weights"
-        interval = f"95 % interval of the difference {points(gap.low)} to {points(gap.high)}"
+        scores = f"{_values(measure, float(ours.mean()), float(theirs.mean()))} from random weights"
+        interval = f"95 % interval of the difference {_range(measure, gap)}"
         said.append(f"{name[0].upper()}{name[1:]} on all labels, {outcome}: {scores} ({interval}).")
     return said
+
+
+def _appended(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:
+    """Does the embedding help boosted trees, beside the columns that they have anyway?"""
+    boosted = {e.subject for e in evaluations if BOOSTED in e.hits}
+    alone = [control for control in subjects.controls if control in boosted]
+    if subjects.pretrained not in boosted or not alone:
+        return ""
+    ours, theirs, groups = _pair(evaluations, subjects.pretrained, alone[0], BOOSTED)
+    gap = paired_difference(ours, theirs, groups)
+    measure = evaluations[0].measure
+    outcome = {
+        1: "helps boosted trees",
+        0: "makes no difference to boosted trees that shows",
+        -1: "hurts boosted trees",
+    }[gap.sign]
+    scores = f"{_values(measure, float(ours.mean()), float(theirs.mean()))} with the columns alone"
+    interval = f"95 % interval of the difference {_range(measure, gap)}"
+    return f"Adding the embedding to the columns {outcome}: {scores} ({interval})."
 
 
 def _label_budget(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:
@@ -193,6 +236,7 @@ def _label_budget(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:
     }
     if not signs:
         return ""
+    each = "" if evaluations[0].measure.of == "number" else " a class"
     words = {1: "the pretrained encoder is ahead of the untrained one", 0: "no difference shows", -1: "it is behind"}
     runs = [(sign, list(run)) for sign, run in groupby(signs, key=lambda k: signs[k])]
     parts = []
@@ -202,7 +246,7 @@ def _label_budget(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:
             parts.append(f"from {run[0]} on {what}")
             continue
         span = f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}"
-        unit = "" if i else (" label a class" if run == [1] else " labels a class")
+        unit = "" if i else (" label" if run == [1] else " labels") + each
         parts.append(f"{'with' if i else 'With'} {span}{unit} {what}")
     return "; ".join(parts) + "."
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mmssl.eval.evaluate import PROTOCOLS, Evaluation, evaluate_features, evaluate_predictions, protocol_for
 from mmssl.eval.features import Features, Labels
+from mmssl.eval.measures import ACCURACY, Measure
 from mmssl.eval.records import Record, Subjects
 
 UNTRAINED = "random-encoder"  # subject id of the encoder at random initialisation
@@ -33,11 +34,12 @@ class Task:
     Args:
         dataset: name of the data, for the records.
         split: name of the test split, for the records.
-        train_y: ``(n,)`` codes or names of the labelled training examples.
+        train_y: ``(n,)`` codes or names of the labelled training examples; numbers of a regression.
         test_y: ``(m,)`` likewise, of the test examples.
         groups: ``(m,)``, test examples that are not independent share a group; None where all are.
         examples: what an example is, in the plural.
         entities: what a group is, in the plural.
+        measure: what decides: accuracy, AUC for two classes, or R² of a regression.
     """
 
     dataset: str
@@ -47,6 +49,7 @@ class Task:
     groups: npt.NDArray[np.generic] | None = None
     examples: str = "examples"
     entities: str = "groups"
+    measure: Measure = ACCURACY
 
     @cached_property
     def classes(self) -> Labels:
@@ -81,6 +84,13 @@ class Scores:
                 raise ValueError(f"unknown evaluate.{what} {unknown}; there are {list(known)}")
         if not cfg.protocols:
             raise ValueError(f"evaluate.protocols is empty, and the first one decides; there are {list(PROTOCOLS)}")
+        if task is not None:
+            first = protocol_for(cfg.protocols[0], n_train=len(task.train_y), measure=task.measure)
+            if task.measure.of == "score" and first.probabilities is None:
+                raise ValueError(
+                    f"{task.measure.name} decides, and protocol {cfg.protocols[0]!r}, the first of evaluate.protocols, "
+                    "gives no probabilities; put linear first"
+                )
         self.task = task
         self.cfg = cfg
         self.title = title
@@ -97,7 +107,7 @@ class Scores:
     def primary(self) -> str:
         """Id of the protocol that decides."""
         assert self.task is not None
-        return protocol_for(self.cfg.protocols[0], n_train=len(self.task.train_y)).id
+        return protocol_for(self.cfg.protocols[0], n_train=len(self.task.train_y), measure=self.task.measure).id
 
     def records(self) -> list[Record]:
         return [record for evaluation in self.evaluations for record in evaluation.records]
@@ -123,11 +133,19 @@ class Scores:
                 groups=task.groups,
                 protocols=self.cfg.protocols,
                 draws=self.cfg.draws,
+                measure=task.measure,
             )
         )
 
     def add_predictions(
-        self, subject: str, protocol: str, seed: int, predictions: npt.NDArray[Any], *, n_train: int | None = None
+        self,
+        subject: str,
+        protocol: str,
+        seed: int,
+        predictions: npt.NDArray[Any],
+        *,
+        n_train: int | None = None,
+        scores: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Score what a fine-tuned model predicts for the test examples.
 
@@ -137,6 +155,7 @@ class Scores:
             seed: of the pretraining or of the untrained weights.
             predictions: ``(m,)``, labels as in the task's ``test_y``; of codes, that is ``task.classes[codes]``.
             n_train: labelled examples used; None: all of the task's.
+            scores: ``(m,)`` of the second of two classes, which AUC needs.
         """
         task = self._task()
         self.evaluations.append(
@@ -150,6 +169,8 @@ class Scores:
                 split=task.split,
                 n_train=len(task.train_y) if n_train is None else n_train,
                 groups=task.groups,
+                measure=task.measure,
+                scores=scores,
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,8 @@ def configuration(cfg: C) -> C:
 
     Raises:
         FileNotFoundError: it is no run.
-        ValueError: ``resume`` stands beside other settings, which the run could not follow.
+        ValueError: ``resume`` stands beside other settings, which the run could not follow; or the run is that of
+            another recipe.
     """
     if cfg.resume is None:
         return cfg
@@ -35,7 +36,9 @@ def configuration(cfg: C) -> C:
             f"resume goes on with the configuration of the run and takes no other: drop {' '.join(changed)}, "
             "or start a new run"
         )
-    saved = OmegaConf.merge(OmegaConf.structured(type(cfg)), OmegaConf.load(run.config))
+    loaded = OmegaConf.load(run.config)
+    _check_recipe(run, _leaves(OmegaConf.to_container(loaded)), default)
+    saved = OmegaConf.merge(OmegaConf.structured(type(cfg)), loaded)
     return replace(OmegaConf.to_object(saved), resume=str(cfg.resume))  # type: ignore[type-var,return-value]
 
 
@@ -86,6 +89,10 @@ def resume_command(run: Run, recipe: str) -> str:
 
 def flat(cfg: Any) -> dict[str, Any]:
     """``{"train.lr": 0.001, …}``."""
+    return _leaves(OmegaConf.to_container(OmegaConf.structured(cfg)))
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
 
     def walk(prefix: str, node: Any) -> None:
@@ -95,8 +102,20 @@ def flat(cfg: Any) -> dict[str, Any]:
         else:
             out[prefix] = node
 
-    walk("", OmegaConf.to_container(OmegaConf.structured(cfg)))
+    walk("", tree)
     return out
+
+
+def _check_recipe(run: Run, saved: Collection[str], known: Collection[str]) -> None:
+    """Raise a ValueError if a recipe of other settings made the run; each method has settings of its own."""
+    wrong = [f"has {key}" for key in saved if key not in known]
+    wrong += [f"lacks {key}" for key in known if key.startswith("method.") and key not in saved]
+    if wrong:
+        recipe = run.path.resolve().parent.name
+        raise ValueError(
+            f"{run.path} is the run of another recipe ({recipe}, by its folder): its configuration {', '.join(wrong)}. "
+            "Go on with the recipe that began it"
+        )
 
 
 def _value(value: Any) -> str:

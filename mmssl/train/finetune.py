@@ -35,6 +35,7 @@ from mmssl.train.batches import Index, ShuffledBatches, Source
 from mmssl.train.fit import Diverged, fit
 
 Codes = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.floating[Any]]
 Preprocess = Callable[[Tensor], Tensor]
 
 LINEAR_UP_TO, PARTIAL_UP_TO = 1_000, 10_000  # labelled examples
@@ -135,7 +136,7 @@ class FineTuned:
 
     Args:
         encoder: standardised input to ``(B, D)``.
-        head: ``(B, D)`` to logits ``(B, n_classes)``.
+        head: ``(B, D)`` to logits ``(B, n_classes)``, or to the estimates ``(B, 1)`` of a regression.
         preprocess: raw input to standardised input.
         protocol: versioned id of how they were made.
     """
@@ -151,8 +152,8 @@ def finetune(
     strategy: Strategy,
     *,
     source: Source,
-    labels: Codes,
-    n_classes: int,
+    labels: Codes | Numbers,
+    n_classes: int | None,
     fabric: Fabric,
     preprocess: Preprocess | None = None,
     augment: Augmentation | None = None,
@@ -167,14 +168,17 @@ def finetune(
     Where all layers are frozen, every example is encoded once, without augmentation, and the head is trained on
     standardised features; the standardisation is then folded into its weights.
 
+    A regression has a single output, which is fitted to standardised numbers by squared error; mean and deviation are
+    then folded into the head, too.
+
     Several processes call this together, and share the batches.
 
     Args:
         encoder: gives ``(B, dim)``.
         strategy: one of ``STRATEGIES``, or your own.
         source: the labelled examples, raw.
-        labels: ``(n,)`` codes from 0 to ``n_classes - 1``.
-        n_classes: outputs of the head.
+        labels: ``(n,)`` codes from 0 to ``n_classes - 1``, or numbers.
+        n_classes: outputs of the head; None for a regression.
         fabric: device, precision and processes.
         preprocess: raw batch to standardised batch, on the device; None: they are the same.
         augment: of raw batches, on the device, in training alone.
@@ -185,14 +189,20 @@ def finetune(
         ValueError: labels that do not fit; or nothing is left to train.
         Diverged: gradients were never finite.
     """
-    labels = _checked(labels, n=len(source), n_classes=n_classes)
+    regression = n_classes is None
+    if n_classes is None:
+        labels = _checked_numbers(labels, n=len(source))
+        mean, std = float(labels.mean()), float(labels.std())
+        labels = ((labels - mean) / std).astype(np.float32)
+    else:
+        labels = _checked(labels, n=len(source), n_classes=n_classes)
     encoder = copy.deepcopy(encoder).to(fabric.device)
     preprocess = nn.Identity() if preprocess is None else _own(preprocess, fabric)
     augment = None if augment is None else _own(augment, fabric)
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        head = nn.Linear(encoder.dim, n_classes).to(fabric.device)  # type: ignore[arg-type]
+        head = nn.Linear(encoder.dim, n_classes or 1).to(fabric.device)  # type: ignore[arg-type]
         torch.manual_seed(seed + 7919 * rank())  # processes draw different augmentations and dropout
         if strategy.freeze == "all":
             augment = None
@@ -202,19 +212,36 @@ def finetune(
             examples = _Labelled(source, labels)
             classifier = _Classifier(encoder, head, preprocess, augment, strategy.label_smoothing)
             _train(classifier, groups, examples, strategy, fabric, seed, workers)
+    if regression:
+        with torch.no_grad():
+            head.weight.mul_(std)
+            head.bias.mul_(std).add_(mean)
     protocol = strategy.protocol if augment is None else strategy.protocol.replace("/", "+augment/")
     return FineTuned(encoder.eval(), head, preprocess, protocol)
 
 
 def predict(tuned: FineTuned, source: Source, *, fabric: Fabric, batch_size: int = 512) -> Codes:
     """Predicted codes ``(m,)`` of all samples of ``source``, by this process alone."""
+    return _outputs(tuned, source, fabric, batch_size).argmax(dim=1).cpu().numpy()
 
-    def codes(x: Tensor) -> Tensor:
+
+def probabilities(tuned: FineTuned, source: Source, *, fabric: Fabric, batch_size: int = 512) -> Numbers:
+    """Probabilities ``(m, n_classes)`` of all samples of ``source``, by this process alone."""
+    return _outputs(tuned, source, fabric, batch_size).softmax(dim=1).cpu().numpy()
+
+
+def estimates(tuned: FineTuned, source: Source, *, fabric: Fabric, batch_size: int = 512) -> Numbers:
+    """What a regression predicts ``(m,)`` for all samples of ``source``, by this process alone."""
+    return _outputs(tuned, source, fabric, batch_size)[:, 0].cpu().numpy()
+
+
+def _outputs(tuned: FineTuned, source: Source, fabric: Fabric, batch_size: int) -> Tensor:
+    def head(x: Tensor) -> Tensor:
         h = tuned.encoder(x)  # (B, D)
         with torch.autocast(h.device.type, enabled=False):
-            return tuned.head(h.float()).argmax(dim=1)
+            return tuned.head(h.float())
 
-    return _over(source, codes, tuned.preprocess, fabric, batch_size).cpu().numpy()
+    return _over(source, head, tuned.preprocess, fabric, batch_size)
 
 
 def layer_groups(encoder: nn.Module) -> list[list[nn.Parameter]]:
@@ -235,7 +262,7 @@ def layer_groups(encoder: nn.Module) -> list[list[nn.Parameter]]:
     return [[p for p in group if p.requires_grad or not fixed] for group in groups]
 
 
-def _checked(labels: Codes, *, n: int, n_classes: int) -> Codes:
+def _checked(labels: npt.NDArray[Any], *, n: int, n_classes: int) -> Codes:
     labels = np.asarray(labels)
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{n} examples need {n} integer codes, got {labels.dtype} of shape {labels.shape}")
@@ -250,6 +277,16 @@ def _checked(labels: Codes, *, n: int, n_classes: int) -> Codes:
             f"all {n} examples have the label {labels[0] if n else 'none'}: there is nothing to tell apart"
         )
     return labels.astype(np.int64)
+
+
+def _checked_numbers(labels: Numbers | Codes, *, n: int) -> npt.NDArray[np.float64]:
+    if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.number):
+        raise ValueError(f"{n} examples need {n} numbers to predict, got {labels.dtype} of shape {labels.shape}")
+    if not np.isfinite(labels).all() or np.ptp(labels) == 0:
+        raise ValueError(
+            f"numbers to predict must be finite and not all the same, got {labels.min()} to {labels.max()}"
+        )
+    return labels.astype(np.float64)
 
 
 def _own(function: Callable[[Any], Any], fabric: Fabric) -> Callable[[Any], Any]:
@@ -282,7 +319,7 @@ def _trained(encoder: nn.Module, strategy: Strategy) -> list[tuple[list[nn.Param
 class _Labelled:
     """Samples with their labels."""
 
-    def __init__(self, source: Source, labels: Codes) -> None:
+    def __init__(self, source: Source, labels: Codes | Numbers) -> None:
         self.source = source
         self.labels = torch.from_numpy(labels)
 
@@ -307,7 +344,7 @@ class _Rows:
 
 
 class _Classifier(nn.Module):
-    """Encoder, head and cross-entropy, as a `Method`."""
+    """Encoder, head and cross-entropy (squared error for numbers), as a `Method`."""
 
     def __init__(
         self,
@@ -330,6 +367,8 @@ class _Classifier(nn.Module):
             x = self.preprocess(x if self.augment is None else self.augment(x))
         h = self.encoder(x)  # (B, D)
         with torch.autocast(y.device.type, enabled=False):
+            if y.is_floating_point():
+                return {"loss": F.mse_loss(self.head(h.float())[:, 0], y)}
             return {"loss": F.cross_entropy(self.head(h.float()), y, label_smoothing=self.label_smoothing)}
 
     def train(self, mode: bool = True) -> _Classifier:
@@ -372,7 +411,7 @@ def _probe(
     head: nn.Linear,
     preprocess: Preprocess,
     source: Source,
-    labels: Codes,
+    labels: Codes | Numbers,
     strategy: Strategy,
     fabric: Fabric,
     seed: int,

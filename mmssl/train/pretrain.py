@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,14 @@ class Probe:
     Args:
         inputs: a batch of different inputs, on the CPU.
         embed: gives the embeddings ``(n, D)`` of a batch; must not draw random numbers.
+        measure: further numbers of the method in evaluation mode, such as the loss of held-out rows. Every rank calls
+            it, since a loss may need all ranks, and what rank 0 gets is logged. It must leave the random generators as
+            they are.
     """
 
     inputs: Any
     embed: Callable[[Any], Tensor]
+    measure: Callable[[nn.Module], Mapping[str, float]] | None = None
 
 
 def pretrain(
@@ -47,10 +51,11 @@ def pretrain(
     probe: Probe,
     title: str = "pretraining",
     stop_on_collapse: bool = False,
+    stop: Callable[[Sequence[Mapping[str, float]]], bool] | None = None,
     checkpoints: Checkpoints | None = None,
     **fit_options: Any,
 ) -> Diagnosis:
-    """Train to the end, and say how healthy the embeddings are.
+    """Train to the end, or until ``stop`` says so, and say how healthy the embeddings are.
 
     Args:
         method, batches, optimizer, steps, fabric, checkpoints, fit_options: see `mmssl.train.fit.fit`.
@@ -58,6 +63,8 @@ def pretrain(
         probe: looked at before the first and on every logging step.
         title: of the progress bar.
         stop_on_collapse: raise `Collapsed` instead of a warning.
+        stop: asked on every logging step whether the rows of the log so far end the training; a checkpoint is written
+            then. As it sees nothing but the rows, a run that was interrupted stops where it would have.
 
     Raises:
         Collapsed: the embeddings have collapsed and ``stop_on_collapse`` is set.
@@ -67,8 +74,12 @@ def pretrain(
     method = fabric.to_device(method)  # the first look is before fit moves it
     warned = False
     start = checkpoints.step() if checkpoints is not None else 0
-    if start == 0 and fabric.global_rank == 0:
-        log.write(0, _look(method, probe, inputs))
+    if start == 0:
+        row = _look(method, probe, inputs, fabric)
+        if fabric.global_rank == 0:
+            log.write(0, row)
+    if stop is not None and fabric.broadcast(stop([row for row in log.rows if row["step"] <= start])):
+        steps = start  # it had stopped already: fit only reads the checkpoint
     bar = tqdm(
         total=steps,
         initial=start,
@@ -90,8 +101,8 @@ def pretrain(
         ):
             if state.metrics:
                 problem = ""
+                row = state.metrics | _look(method, probe, inputs, fabric)
                 if fabric.global_rank == 0:
-                    row = state.metrics | _look(method, probe, inputs)
                     log.write(state.step, row)
                     bar.set_postfix(loss=f"{row['loss']:.3f}", rank=f"{row['effective_rank']:.1f}", refresh=False)
                     diagnosis = diagnose(log.rows, distinct=distinct)
@@ -103,14 +114,23 @@ def pretrain(
                     warned = True
                     bar.clear()
                     warnings.warn(problem, stacklevel=2)
+                if stop is not None and fabric.broadcast(stop(log.rows)):
+                    if checkpoints is not None:
+                        checkpoints.save(state.step, method, optimizer)
+                    break
             bar.update(state.step - bar.n)
     return diagnose(log.rows, distinct=distinct)
 
 
-def _look(method: nn.Module, probe: Probe, inputs: Any) -> dict[str, float]:
+def _look(method: nn.Module, probe: Probe, inputs: Any, fabric: Fabric) -> dict[str, float]:
+    """Health of the embeddings, on rank 0, and what else is measured."""
     training = method.training
     method.eval()
+    row: dict[str, float] = {}
     with torch.no_grad():
-        health = embedding_health(probe.embed(inputs))
+        if fabric.global_rank == 0:
+            row = {name: float(value) for name, value in embedding_health(probe.embed(inputs)).items()}
+        if probe.measure is not None:
+            row |= probe.measure(method)
     method.train(training)
-    return {name: float(value) for name, value in health.items()}
+    return row

@@ -132,7 +132,8 @@ class MetricsLog:
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """One row; rows of the same or a later step, from before an interruption, are replaced."""
-        row = {"seed": float(self.seed), "step": float(step), **metrics}
+        written = _cells({"seed": float(self.seed), "step": float(step), **metrics})
+        row = {name: float(cell) for name, cell in written.items() if cell}  # as another process will read it
         kept = [old for old in self.rows if old["step"] < step]
         append = len(kept) == len(self.rows) and set(row) <= set(self._columns)
         self.rows = [*kept, row]

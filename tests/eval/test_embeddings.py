@@ -1,14 +1,15 @@
-"""embeddings.parquet: what is written is what is read."""
+"""Files of embeddings: what is written is what is read."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mmssl.eval.embeddings import write_embeddings
+from mmssl.eval.embeddings import write_embeddings, write_frame
 
 FEATURES = np.arange(6, dtype=np.float32).reshape(3, 2)
 
@@ -39,4 +40,24 @@ def test_names_of_several_types_become_text(tmp_path: Path) -> None:
 def test_a_column_of_another_length_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"column 'label' has shape \(2,\) for 3 rows"):
         write_embeddings(tmp_path / "e.parquet", FEATURES, {"label": np.zeros(2)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["e.parquet", "e.feather", "e.csv"])
+def test_a_frame_is_written_with_its_index_and_read_back(tmp_path: Path, name: str) -> None:
+    index = pd.MultiIndex.from_arrays([["a", 7], pd.to_datetime(["2024-03-01", "2024-03-02"])], names=["entity", "at"])
+    frame = pd.DataFrame(np.ones((2, 2), np.float32), index=index, columns=["e000", "e001"])
+    path = tmp_path / "new" / name
+    write_frame(frame, path)
+    read: Any = {".parquet": pd.read_parquet, ".feather": pd.read_feather, ".csv": pd.read_csv}[path.suffix]
+    back = read(path)
+    assert list(back.columns) == ["entity", "at", "e000", "e001"]
+    assert back["entity"].tolist() == ["a", "7"]
+    assert back["e001"].tolist() == [1, 1]
+    assert [file.name for file in path.parent.iterdir()] == [name]  # nothing unfinished is left behind
+
+
+def test_a_frame_needs_a_suffix_that_is_known(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must end in \.parquet, \.feather, \.csv"):
+        write_frame(pd.DataFrame({"e000": [1.0]}), tmp_path / "e.xlsx")
     assert not list(tmp_path.iterdir())

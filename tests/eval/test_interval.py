@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from mmssl.eval.interval import Difference, mean_interval, paired_difference, percent, points
+from mmssl.eval.interval import Difference, mean_interval, paired_difference
 
 
 def test_the_interval_of_three_seeds_is_the_one_of_the_t_table() -> None:
@@ -109,8 +109,3 @@ def test_five_groups_cannot_rule_out_chance_and_six_can() -> None:
     assert Difference(0.2, 0.1, 0.3, differing=6, groups=40).sign == 1
     assert Difference(-0.2, -0.3, -0.1, differing=6, groups=40).sign == -1
     assert Difference(0.2, 0.0, 0.3, differing=9, groups=40).sign == 0
-
-
-def test_numbers_are_written_with_one_decimal_and_a_sign() -> None:
-    assert [percent(0.975), percent(1.0), percent(0.9674999999999999)] == ["97.5", "100.0", "96.8"]
-    assert [points(0.054), points(-0.02), points(-0.0001)] == ["+5.4", "−2.0", "0.0"]

@@ -19,7 +19,17 @@ from torch import Tensor, nn
 from mmssl.core.ema import AveragedModel
 from mmssl.eval.evaluate import FINE_TUNED
 from mmssl.train.batches import Index
-from mmssl.train.finetune import STRATEGIES, FineTuned, Strategy, finetune, layer_groups, predict, strategies
+from mmssl.train.finetune import (
+    STRATEGIES,
+    FineTuned,
+    Strategy,
+    estimates,
+    finetune,
+    layer_groups,
+    predict,
+    probabilities,
+    strategies,
+)
 from mmssl.train.fit import Diverged, setup_fabric
 
 QUICK = Strategy("quick", epochs=20, batch_size=32, lr_encoder=3e-3, lr_head=3e-2)
@@ -177,6 +187,42 @@ def test_learning_rates_fall_by_a_factor_from_group_to_group(fabric: Fabric) -> 
         for before, after in zip(encoder.layers(), tuned.encoder.layers(), strict=True)  # type: ignore[operator]
     ]
     assert steps == pytest.approx([1.25e-4, 2.5e-4, 5e-4, 1e-3], rel=0.01)
+
+
+def test_probabilities_are_those_of_the_predicted_classes(fabric: Fabric) -> None:
+    tuned, (source, _) = tune(Blocks(), QUICK, fabric), moons(seed=1)
+    shares = probabilities(tuned, source, fabric=fabric, batch_size=64)
+    assert shares.shape == (200, 3)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(shares.argmax(axis=1), predict(tuned, source, fabric=fabric))
+    with torch.no_grad():
+        logits = tuned.head(tuned.encoder(source.x)).double().numpy()
+    np.testing.assert_allclose(shares, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def radius(seed: int = 0) -> tuple[Rows, np.ndarray]:
+    """What `moons` has as classes, as a number far from 0."""
+    source, ring = moons(300, seed)
+    return source, 1_000.0 + 50.0 * ring
+
+
+@pytest.mark.parametrize(("strategy", "least"), [(QUICK, 0.9), (PROBE, 0.8)], ids=["full", "probe"])
+def test_numbers_are_predicted_in_their_own_unit(strategy: Strategy, least: float, fabric: Fabric) -> None:
+    encoder: nn.Module = Blocks()
+    if strategy is PROBE:  # what fine-tuning to classes has learnt, a linear map can read off
+        encoder = tune(encoder, replace(QUICK, epochs=40), fabric).encoder
+    source, y = radius()
+    tuned = finetune(encoder, strategy, source=source, labels=y, n_classes=None, fabric=fabric)
+    test, truth = radius(1)
+    predicted = estimates(tuned, test, fabric=fabric)
+    assert predicted.shape == truth.shape
+    assert 1 - np.mean((predicted - truth) ** 2) / np.var(truth) > least
+
+
+@pytest.mark.parametrize("labels", [np.ones(200), np.array([0.0, np.nan] * 100), np.array(["a", "b"] * 100)])
+def test_numbers_that_cannot_be_predicted_are_refused(labels: np.ndarray, fabric: Fabric) -> None:
+    with pytest.raises(ValueError, match=r"numbers to predict"):
+        tune(Blocks(), QUICK, fabric, labels=labels, n_classes=None)
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone(fabric: Fabric) -> None:

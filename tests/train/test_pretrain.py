@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmssl.core.health import Diagnosis
 from mmssl.timeseries.encoder import DilatedConvEncoder
@@ -18,6 +19,7 @@ from mmssl.train.checkpoint import Checkpoints
 from mmssl.train.fit import Diverged, setup_fabric
 from mmssl.train.pretrain import Collapsed, Probe, pretrain
 from mmssl.train.run import MetricsLog, read_metrics
+from tests.train.small import Small, adamw, everything, numbered, same
 
 
 class Rows:
@@ -146,3 +148,88 @@ def test_going_on_from_a_checkpoint_writes_no_second_first_row(tmp_path: Path) -
     for _ in range(2):
         run(tmp_path, waves(), steps=20, checkpoints=Checkpoints(tmp_path / "checkpoint"))
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == list(range(21))
+
+
+def small(folder: Path, *, steps: int = 40, **options: Any) -> tuple[nn.Module, torch.optim.Optimizer, MetricsLog]:
+    """A training of 40 steps at most that is looked at every fifth."""
+    method = Small()
+    optimizer = adamw(method)
+    log = MetricsLog(folder, tensorboard=False)
+    measure = options.pop("measure", None)
+    pretrain(
+        method,
+        numbered(),
+        optimizer=optimizer,
+        steps=steps,
+        fabric=setup_fabric(device="cpu"),
+        log=log,
+        probe=Probe(torch.eye(3), method.encoder, measure),
+        log_every=5,
+        **options,
+    )
+    return method, optimizer, log
+
+
+def held_out(method: nn.Module) -> dict[str, float]:
+    x = next(numbered()(1_000))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return {"validation_loss": float(method(x)["loss"]), "training": float(method.training)}
+
+
+def after(steps: int) -> Callable[[Sequence[Mapping[str, float]]], bool]:
+    return lambda rows: rows[-1]["step"] >= steps if rows else False
+
+
+def test_what_is_measured_stands_in_every_row_and_changes_nothing(tmp_path: Path) -> None:
+    plain, measured = small(tmp_path / "plain"), small(tmp_path / "measured", measure=held_out)
+    assert same(everything(*plain[:2]), everything(*measured[:2])) == []
+    rows = measured[2].rows
+    assert [row["step"] for row in rows] == list(range(0, 41, 5))
+    assert all(row["validation_loss"] > 0 and row["training"] == 0 for row in rows)
+    assert rows[-1]["validation_loss"] < rows[0]["validation_loss"]
+    assert [row["loss"] for row in rows[1:]] == [row["loss"] for row in plain[2].rows[1:]]
+    assert measured[0].training
+
+
+def test_a_training_ends_where_its_rows_say_so(tmp_path: Path) -> None:
+    asked: list[float] = []
+
+    def stop(rows: Sequence[Mapping[str, float]]) -> bool:
+        asked.append(rows[-1]["step"] if rows else -1)
+        return after(15)(rows)
+
+    *_, log = small(tmp_path, stop=stop, measure=held_out)
+    assert [row["step"] for row in log.rows] == [0, 5, 10, 15]
+    assert asked == [0, 5, 10, 15]
+
+
+def test_a_training_that_was_interrupted_stops_where_it_would_have(tmp_path: Path) -> None:
+    whole = small(tmp_path / "whole", stop=after(25), checkpoints=Checkpoints(tmp_path / "whole"))
+    checkpoints = Checkpoints(tmp_path / "parts")
+    small(tmp_path / "parts", steps=10, checkpoints=checkpoints)
+    with pytest.raises(KeyboardInterrupt):  # after step 20, of which no checkpoint tells
+        small(tmp_path / "parts", stop=_interrupt(20), checkpoints=checkpoints)
+    resumed = small(tmp_path / "parts", stop=after(25), checkpoints=checkpoints)
+    assert same(everything(*whole[:2]), everything(*resumed[:2])) == []
+    assert [row["step"] for row in resumed[2].rows] == [0, 5, 10, 15, 20, 25]
+    assert resumed[2].rows == whole[2].rows
+
+
+def _interrupt(step: int) -> Callable[[Sequence[Mapping[str, float]]], bool]:
+    def stop(rows: Sequence[Mapping[str, float]]) -> bool:
+        if rows and rows[-1]["step"] >= step:
+            raise KeyboardInterrupt
+        return False
+
+    return stop
+
+
+def test_a_training_that_had_stopped_is_not_gone_on_with(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoint")
+    first = small(tmp_path, stop=after(15), checkpoints=checkpoints)
+    assert checkpoints.step() == 15
+    again = small(tmp_path, stop=after(15), checkpoints=checkpoints)
+    assert same(everything(*first[:2]), everything(*again[:2])) == []
+    assert again[2].rows == MetricsLog(tmp_path, tensorboard=False).rows
+    assert [row["step"] for row in again[2].rows] == [0, 5, 10, 15]
