@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _embed(chosen: argparse.Namespace) -> None:
     embedder = mmssl.load(chosen.run, device=chosen.device)
-    from mmssl.timeseries.data import write_frame
+    from mmssl.eval.embeddings import write_frame
 
     frame = embedder.embed(chosen.data)
     write_frame(frame, chosen.out)

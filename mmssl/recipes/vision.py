@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from mmssl.core.distributed import world_size
 from mmssl.core.methods import scaling
 from mmssl.core.statistics import estimate_statistics
 from mmssl.eval.report import Section
@@ -37,12 +38,26 @@ from mmssl.vision.dataset import DataConfig, ImageData, ImageSource, labelled, l
 from mmssl.vision.embedder import ImageEmbedder
 from mmssl.vision.encode import encode_images
 from mmssl.vision.encoder import ImageEncoder, build_encoder
+from mmssl.vision.images import ImageSet
+from mmssl.vision.parallel import processes
 from mmssl.vision.pictures import sheet, thumbnail
 from mmssl.vision.vit import VisionTransformer
 
 DEFAULT_DATA = "mnist5k"
 DIGITS = ("mnist5k", "MNIST", "QMNIST", "SVHN", "USPS")  # a mirrored 2 is no 2
 CONTROLS = {"pixels": "raw pixels"}
+SIZES: dict[str, dict[str, Any]] = {  # of a plain encoder, where the user names none
+    "resnet": {"stem": "standard", "layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]},
+    "vit": {
+        "stem": "standard",
+        "patch": 4,
+        "width": 192,
+        "depth": 6,
+        "heads": 6,
+        "positions": "learnt",
+        "drop_path": 0.0,
+    },
+}
 LOOKED_AT = 256  # images that health looks at
 ESTIMATED = 10  # batches for the statistics of batch normalisation before training
 PREVIEWED = 8  # images whose views the report shows
@@ -51,7 +66,7 @@ C = TypeVar("C", bound=Any)
 
 @dataclass
 class ModelConfig:
-    """The encoder: a model of torchvision or timm; None leaves an option at the builder's value.
+    """The encoder: a plain one in sizes of your own, or a model of torchvision or timm at the library's values.
 
     By default a ResNet-10 of half the usual width, 1.2 million weights, which two cores can train.
     """
@@ -183,7 +198,8 @@ def run_vision(cfg: VisionConfig, recipe: Recipe) -> Path:
         cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
     data = load_data(cfg.data, seed=cfg.train.seed)
     scored = Scored(data, cfg, recipe)
-    cfg = settle(cfg, recipe, data, labelled=scored.scores.labelled)
+    cfg, encoder = settle(cfg, recipe, data)
+    try_out(cfg, recipe, data, encoder.to(fabric.device))
     run = session.open_run(cfg, recipe=recipe.name, fabric=fabric)
     with session.resume_hint(run, recipe.name, show=fabric.global_rank == 0):
         pretrain_and_score(cfg, recipe, data, scored, run, fabric)
@@ -212,7 +228,7 @@ def pretrain_and_score(cfg: Any, recipe: Recipe, data: ImageData, scored: Scored
         if fabric.device.type == "cuda" and fabric.world_size > 1:  # torch has none for CPUs
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
         if cfg.train.compile:
-            encoder.compile()
+            compile_encoder(encoder)
         diagnosis = train_seed(
             method,
             source,
@@ -230,7 +246,9 @@ def pretrain_and_score(cfg: Any, recipe: Recipe, data: ImageData, scored: Scored
             first = ImageEmbedder(final, encoder.arguments, data.preprocessor, **reading(cfg))
             if main_rank:
                 save_embedder(run.path, first)
-                sections = [*previews(method, data), *(recipe.pictures(method, final, data) if recipe.pictures else [])]
+                sections = previews(method, data)
+                if recipe.pictures is not None:
+                    sections += recipe.pictures(method, final, data)
     assert first is not None
     if main_rank:
         write_results(
@@ -253,6 +271,7 @@ class Scored:
     def __init__(self, data: ImageData, cfg: Any, recipe: Recipe) -> None:
         self.data = data
         self.cfg = cfg.evaluate
+        strategies(self.cfg.strategy, n_labelled=0)  # complains of an unknown one now, not after the training
         self.scores = Scores(self._task(), self.cfg, method=recipe.subject, title=recipe.title, controls=CONTROLS)
 
     def _task(self) -> Task | None:
@@ -307,15 +326,19 @@ def make_encoder(cfg: Any, data: ImageData) -> ImageEncoder | VisionTransformer:
     model = cfg.model
     names = ("layers", "channels", "patch", "width", "depth", "heads", "positions", "pool", "drop_path")
     options = {name: getattr(model, name) for name in names if getattr(model, name) is not None}
-    return build_encoder(
-        model.name,
-        in_channels=data.preprocessor.channels,
-        size=data.preprocessor.size,
-        pretrained=model.pretrained,
-        weights=model.weights,
-        stem=model.stem,
-        **options,
-    )
+    try:
+        return build_encoder(
+            model.name,
+            in_channels=data.preprocessor.channels,
+            size=data.preprocessor.size,
+            pretrained=model.pretrained,
+            weights=model.weights,
+            stem=model.stem,
+            **options,
+        )
+    except TypeError as error:  # of the library's constructor
+        given = ", ".join(f"model.{name}" for name in options)
+        raise ValueError(f"model.name={model.name} does not take all of {given}: {error}") from error
 
 
 def make_views(cfg: Any, data: ImageData) -> Callable[[Any], list[torch.Tensor]]:
@@ -353,28 +376,95 @@ def make_views(cfg: Any, data: ImageData) -> Callable[[Any], list[torch.Tensor]]
     return BYOLViews(size, scale=views.crop, blur=views.blur[:2], solarize=views.solarize[:2], **look)
 
 
-def settle(cfg: C, recipe: Recipe, data: ImageData, *, labelled: bool) -> C:
-    """Every None that stands for a value is replaced by it, so that config.yaml hides nothing."""
+def settle(cfg: C, recipe: Recipe, data: ImageData) -> tuple[C, ImageEncoder | VisionTransformer]:
+    """Every None that stands for a value is replaced by it, so that config.yaml hides nothing; and the encoder.
+
+    Raises:
+        ValueError: a value is impossible, or does not go with another or with the data.
+    """
+    size = data.preprocessor.size
+    train = fitted(cfg.train, samples=len(data.train))
     train = work_out(
-        cfg.train,
+        train,
         samples=len(data.train),
         steps=recipe.steps,
         seeds=1,
-        lr=recipe.lr * cfg.train.batch_size / 256,
-        workers=os.cpu_count() or 1,
+        lr=recipe.lr * train.batch_size / 256,
+        workers=processes() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
     )
+    assert train.steps is not None
     if data.train.in_memory:  # lies on the device, where other processes have no business
         train = replace(train, workers=0)
+    model = filled(cfg.model, **SIZES.get(cfg.model.name, {"stem": "auto"}))
+    encoder = make_encoder(replace(cfg, model=model), data)
+    model = replace(model, stem=encoder.arguments["stem"])
+    patch = 1
+    if isinstance(encoder, VisionTransformer):
+        patch = encoder.patch[0]
+        model = filled(model, pool=encoder.pool)
     views = filled(cfg.views, flip=0.0 if data.name in DIGITS else 0.5)
     if isinstance(views, ViewsConfig):
-        views = filled(views, local_size=max(1, data.preprocessor.size // 2))
-    batch = min(train.batch_size, len(data.train))
-    assert train.steps is not None
-    cfg = replace(cfg, model=filled(cfg.model, stem="standard" if cfg.model.name == "resnet" else "auto"))
-    sizes = Sizes(len(data.train), batch, train.steps, make_encoder(cfg, data).dim)
+        views = filled(views, local_size=max(1, size // 2 // patch) * patch)
+        check_views(views, train, patch)
+    sizes = Sizes(len(data.train), train.batch_size, train.steps, encoder.dim)
     if cfg.train.warmup is None:
         train = replace(train, warmup=scaling.warmup(sizes.samples, sizes.batch, sizes.steps))
-    return replace(cfg, train=train, views=views, method=recipe.settle(cfg.method, sizes))
+    cfg = replace(
+        cfg,
+        data=replace(cfg.data, size=size, channels=data.preprocessor.channels),
+        model=model,
+        views=views,
+        train=train,
+        method=recipe.settle(cfg.method, sizes),
+    )
+    return cfg, encoder
+
+
+def fitted(train: TrainConfig, *, samples: int) -> TrainConfig:
+    """With a batch that is no larger than the data, and that processes and accumulated batches share out evenly."""
+    if train.batch_size <= samples:
+        return train
+    unit = max(1, train.accumulate) * world_size()
+    return replace(train, batch_size=max(unit, samples // unit * unit))
+
+
+def check_views(views: ViewsConfig, train: TrainConfig, patch: int) -> None:
+    """Raise a ValueError unless views of this size and number can be compared."""
+    assert views.local_size is not None
+    if views.local and views.local_size % patch:
+        raise ValueError(
+            f"views.local_size={views.local_size} is not a multiple of the encoder's patch of {patch} pixels: take "
+            f"{max(1, views.local_size // patch) * patch}"
+        )
+    if train.batch_size // train.accumulate < 2:
+        parts = f" in train.accumulate={train.accumulate} parts" if train.accumulate > 1 else ""
+        raise ValueError(
+            f"train.batch_size={train.batch_size}{parts} is one image at a time, and there is nothing to tell it "
+            f"from: take at least {2 * train.accumulate}"
+        )
+
+
+def try_out(cfg: Any, recipe: Recipe, data: ImageData, encoder: nn.Module) -> None:
+    """Put the method together and show it two images: what cannot work is said now, not after minutes of scoring.
+
+    Raises:
+        ValueError: it cannot work; the message says why.
+    """
+    method = recipe.build(encoder, cfg, data)
+    images = data.train.fetch(np.arange(2)).to(next(encoder.parameters()).device)
+    try:
+        method.to(images.device)(images)
+    except RuntimeError as error:  # torch speaks of kernels and strides
+        size = data.preprocessor.size
+        raise ValueError(
+            f"{recipe.title} with model.name={cfg.model.name} does not run on images of {size} x {size} pixels: "
+            f"{error}\nTry another data.size or another model.name"
+        ) from error
+
+
+def compile_encoder(encoder: nn.Module) -> None:
+    """The blocks of a transformer, which masked methods enter without calling the encoder; any other as a whole."""
+    (encoder.model.blocks if isinstance(encoder, VisionTransformer) else encoder).compile()
 
 
 def filled(settings: C, **values: Any) -> C:
@@ -389,18 +479,24 @@ def embed(encoder: nn.Module, data: ImageData, x: torch.Tensor) -> torch.Tensor:
 
 def previews(method: Any, data: ImageData) -> list[Section]:
     """What the method sees of a few training images."""
-    augment = getattr(method, "augment", None)
-    if augment is None:
-        return []
-    images = data.train.fetch(np.arange(min(PREVIEWED, len(data.train))))
+    images = some(data.train)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        views = augment(images)
-    views = [views] if isinstance(views, torch.Tensor) else list(views)
+        views = method.augment(images)
+    caption = "Each is one step's view of the image; the next step draws another."
+    if isinstance(views, torch.Tensor):
+        views = [views]
+    else:
+        caption = "What the views of an image have in common is what the encoder is asked to keep."
     rows = [[images[i], *(on_screen(view[i], data) for view in views)] for i in range(len(images))]
     titles = ["image", *(f"view {i + 1}" for i in range(len(views)))]
-    caption = "What two copies of an image have in common after this is what the encoder is asked to keep."
     return [Section("Views", sheet(rows, titles), caption)]
+
+
+def some(images: ImageSet) -> torch.Tensor:
+    """A few raw images, always the same ones, drawn from all: neighbours in a data set are often of one class."""
+    chosen = np.random.default_rng(0).permutation(len(images))[:PREVIEWED]
+    return images.fetch(np.sort(chosen))
 
 
 def on_screen(x: torch.Tensor, data: ImageData) -> torch.Tensor:
@@ -426,7 +522,7 @@ def embedded(data: ImageData, embedder: ImageEmbedder) -> Embedded:
     return Embedded(
         features=np.concatenate([embedder.features(images) for _, images in parts]),
         columns={
-            "name": names,
+            "image": names,
             "split": np.concatenate([np.full(len(images), part) for part, images in parts]),
             "label": labels,
         },

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -22,7 +21,7 @@ from mmssl.core.methods.dino import dino
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.eval.report import Section
 from mmssl.recipes.command import command_line
-from mmssl.recipes.vision import PREVIEWED, Recipe, Sizes, VisionConfig, filled, make_views, run_vision
+from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision, some
 from mmssl.vision.dataset import ImageData
 from mmssl.vision.pictures import sheet
 
@@ -76,7 +75,7 @@ def attention_maps(method: Any, encoder: Any, data: ImageData) -> list[Section]:
     """Where the class token looks, head by head; with a vision transformer only."""
     if not hasattr(encoder, "attention"):
         return []
-    images = (data.test or data.train).fetch(np.arange(PREVIEWED))
+    images = some(data.train if data.test is None else data.test)
     maps = encoder.eval().attention(data.preprocessor(images.to(next(encoder.parameters()).device)))  # (B, heads, h, w)
     maps = (maps / maps.amax(dim=(-2, -1), keepdim=True)).cpu()
     large = F.interpolate(maps, scale_factor=images.shape[-1] / maps.shape[-1])

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mmssl.core.methods.mae import MAE
@@ -22,7 +21,6 @@ from mmssl.eval.report import Section
 from mmssl.recipes.command import command_line
 from mmssl.recipes.training import TrainConfig
 from mmssl.recipes.vision import (
-    PREVIEWED,
     CropConfig,
     ModelConfig,
     Recipe,
@@ -31,6 +29,7 @@ from mmssl.recipes.vision import (
     filled,
     on_screen,
     run_vision,
+    some,
     train_config,
 )
 from mmssl.vision.augment import MAEViews
@@ -92,7 +91,7 @@ def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
 @torch.no_grad()
 def reconstructions(method: MAE, encoder: Any, data: ImageData) -> list[Section]:
     """Test images, what the encoder saw of them, and what the decoder made of that."""
-    images = (data.test or data.train).fetch(np.arange(PREVIEWED))
+    images = some(data.train if data.test is None else data.test)
     x = data.preprocessor(images.to(next(encoder.parameters()).device))
     with torch.random.fork_rng():
         torch.manual_seed(0)
