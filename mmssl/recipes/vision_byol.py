@@ -17,7 +17,8 @@ from mmssl.core.methods import scaling
 from mmssl.core.methods.byol import byol
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.recipes.command import command_line
-from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision
+from mmssl.recipes.training import TrainConfig
+from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision, train_config
 from mmssl.vision.dataset import ImageData
 
 
@@ -35,6 +36,7 @@ class Config(VisionConfig):
     """All of the recipe's settings."""
 
     method: MethodConfig = field(default_factory=MethodConfig)
+    train: TrainConfig = field(default_factory=lambda: train_config(optimizer="sgd", weight_decay=5e-4))
 
 
 def main(cfg: Config) -> Path:
@@ -50,7 +52,7 @@ def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
     return filled(method, hidden=2 * sizes.dim, momentum=scaling.teacher_momentum(sizes.samples, sizes.batch))
 
 
-RECIPE = Recipe("vision_byol", "BYOL", lr=1e-3, build=build, settle=settle)
+RECIPE = Recipe("vision_byol", "BYOL", lr=0.12, build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

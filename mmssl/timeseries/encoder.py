@@ -200,7 +200,7 @@ class DilatedConvEncoder(nn.Module):
     def _convolve_images(self, tokens: Tensor, valid: Tensor | None, steps: int) -> Tensor:
         """The same with torch's convolutions, for a single segment of ``steps`` timestamps."""
         h = tokens.transpose(1, 2)[:, :, None]  # (B, D, 1, T), channels last in memory
-        v = None if valid is None else valid[:, None, None].to(h.dtype)
+        v = None if valid is None else valid.to(h.dtype)[:, None, None]  # views last: inductor fails on the strides
         for block in self.conv_blocks():
             if block.dilation < steps:
                 h = block(h, v)

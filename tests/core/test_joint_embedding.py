@@ -245,7 +245,7 @@ def test_settings_go_through_the_published_ones() -> None:
     imagenet, cifar = 1_281_167, 50_000
     assert scaling.teacher_momentum(imagenet, 4096) == pytest.approx(0.996, abs=1e-3)  # BYOL
     assert scaling.teacher_momentum(cifar, 512) == pytest.approx(0.99, abs=1e-3)
-    assert scaling.teacher_momentum(1000, 512) == 0.97
+    assert scaling.teacher_momentum(1000, 512) == 0.95
     assert scaling.queue_size(imagenet, 256) == 65_536  # MoCo
     assert scaling.queue_size(cifar, 512) == 4_096
     assert scaling.queue_size(1000, 256) == 512
