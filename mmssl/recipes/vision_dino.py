@@ -4,7 +4,8 @@
     python -m mmssl.recipes.vision_dino data.path=photos data.size=64
     python -m mmssl.recipes.vision_dino --config-dir recipes/vision_dino --config-name cifar10
 
-Measured results stand in recipes/vision_dino/README.md.
+The defaults are for ResNets. A vision transformer wants ``model.name=vit method.norm=false train.optimizer=adamw
+train.lr=5e-4 train.weight_decay=0.04 train.clip_norm=3``. Measured results stand in recipes/vision_dino/README.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from mmssl.core.methods.dino import dino
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.eval.report import Section
 from mmssl.recipes.command import command_line
-from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision, some
+from mmssl.recipes.training import TrainConfig
+from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision, some, train_config
 from mmssl.vision.dataset import ImageData
 from mmssl.vision.pictures import sheet
 
@@ -33,7 +35,7 @@ class MethodConfig:
     hidden: int | None = None  # None: four times the encoder's width, at most the paper's 2048
     bottleneck: int = 256
     prototypes: int | None = None  # None: one for about twelve samples
-    norm: bool = False  # batch normalisation in the head
+    norm: bool = True  # batch normalisation in the head; the paper has it for ResNets alone
     momentum: float | None = None  # at the start; None: the teacher looks back one epoch
     student_temperature: float = 0.1
     teacher_temperature: float = 0.07
@@ -49,6 +51,7 @@ class Config(VisionConfig):
     """All of the recipe's settings."""
 
     method: MethodConfig = field(default_factory=MethodConfig)
+    train: TrainConfig = field(default_factory=lambda: train_config(optimizer="sgd", weight_decay=5e-4))
 
 
 def main(cfg: Config) -> Path:
@@ -84,7 +87,7 @@ def attention_maps(method: Any, encoder: Any, data: ImageData) -> list[Section]:
     return [Section("Attention", sheet(rows, titles), "Attention of the class token in the last block; white is most.")]
 
 
-RECIPE = Recipe("vision_dino", "DINO", lr=5e-4, build=build, settle=settle, pictures=attention_maps)
+RECIPE = Recipe("vision_dino", "DINO", lr=0.12, build=build, settle=settle, pictures=attention_maps)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")
