@@ -60,9 +60,9 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
     if not history:
         return Diagnosis("healthy", ("nothing was logged yet",))
     last = history[-1]
-    collapsed = _is_collapsed(history)
+    collapsed = _collapse(history, distinct)
     if collapsed:
-        findings.append(collapsed + " " + _likely_cause(history, distinct))
+        findings.append(collapsed)
     elif len(history) >= 4:
         relative = last.get("collapse_loss", 0.0) > 0  # to the collapse value, which depends on the size of the crops
         losses = [
@@ -116,12 +116,15 @@ LOOKS = 3  # logging steps in a row that must agree
 ABOVE_COLLAPSE = 1.05  # times that loss; usual in the first steps, wrong later
 
 
-def _is_collapsed(history: Sequence[Mapping[str, float]]) -> str:
-    """The sentence that says so, or an empty string."""
+def _collapse(history: Sequence[Mapping[str, float]], distinct: float) -> str:
+    """That it is one, and why; an empty string if it is none."""
     last = history[-1]
     spread = last.get("spread", math.nan)
     if spread < COLLAPSED_SPREAD:
-        return f"Collapse: all embeddings are nearly the same vector (spread {spread:.1g}, 1 would be even)."
+        return (
+            f"Collapse: all embeddings are nearly the same vector (spread {spread:.1g}, 1 would be even). "
+            + _likely_cause(history, distinct)
+        )
     recent = [
         row
         for row in history[-LOOKS:]
@@ -134,7 +137,7 @@ def _is_collapsed(history: Sequence[Mapping[str, float]]) -> str:
     if max(abs(row["loss"] / row["collapse_loss"] - 1) for row in recent) < COLLAPSED_LOSS:
         return (
             f"Collapse: the loss stays at {last['loss']:.3f}, the value that it has when all embeddings are the same "
-            f"({last['collapse_loss']:.3f})."
+            f"({last['collapse_loss']:.3f}). " + _likely_cause(history, distinct)
         )
     return ""
 
@@ -149,8 +152,8 @@ def _collapsed_teacher(rows: Sequence[Mapping[str, float]]) -> str:
     if max(certainty) < EVEN:
         return (
             "Collapse: the teacher spreads every sample evenly over all prototypes (entropy "
-            f"{last['teacher_entropy']:.3f} of ln K = {last['collapse_loss']:.3f}). A lower teacher temperature works "
-            "against that."
+            f"{last['teacher_entropy']:.3f} of ln K = {last['collapse_loss']:.3f}), and there is nothing to learn from "
+            "it. A lower teacher temperature, a higher learning rate or a longer training works against that."
         )
     losses = [row["loss"] / row["collapse_loss"] for row in rows]
     if min(certainty) > 1 - EVEN and max(losses) < ONE_PROTOTYPE_LOSS:
@@ -172,7 +175,8 @@ def _likely_cause(history: Sequence[Mapping[str, float]], distinct: float) -> st
     if last.get("skipped", 0.0) > 0:
         return "Likely cause: the training diverged, gradients were not finite and their steps skipped; lower train.lr."
     if first.get("spread", 0.0) > 5 * COLLAPSED_SPREAD:
-        lr = f" ({last['lr']:.2g} now)" if "lr" in last else ""
+        rates = [row["lr"] for row in history if "lr" in row]
+        lr = f" ({max(rates):.2g} at its highest)" if rates else ""
         return (
             f"The embeddings were spread at the start. Likely cause: a learning rate that is too high{lr}; try a tenth."
         )
@@ -185,9 +189,9 @@ def _likely_cause(history: Sequence[Mapping[str, float]], distinct: float) -> st
 def _healthy_sentence(last: Mapping[str, float]) -> str:
     parts = []
     if "spread" in last:
-        parts.append(f"embeddings are spread ({last['spread']:.2f} of 1)")
+        parts.append(f"the spread of the embeddings is {last['spread']:.2f} (1 would be even)")
     if "effective_rank" in last:
-        parts.append(f"over an effective rank of {last['effective_rank']:.1f}")
+        parts.append(f"their effective rank {last['effective_rank']:.1f}")
     if last.get("collapse_loss", 0.0) > 0 and "loss" in last:
         parts.append(f"the loss is at {last['loss'] / last['collapse_loss']:.0%} of its collapse value")
     return "No sign of collapse" + (": " + ", ".join(parts) if parts else "") + "."

@@ -343,6 +343,10 @@ thead th { font-weight: 600; }
 tbody tr:first-child > * { font-weight: 700; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: .4rem 0; padding: 0;
   font-size: .88rem; }
+.sheet { display: block; overflow-x: auto; }
+.sheet tr > * { padding: .15rem .6rem .15rem 0; border: 0; text-align: left; font-weight: 400; min-width: 0;
+  white-space: nowrap; }
+.sheet img { display: block; width: 4.5rem; height: auto; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 140px), 1fr)); gap: .6rem; }
 .gallery figure { background: var(--panel); border: 1px solid var(--line); border-radius: 4px; padding: .4rem; }
 .gallery img, .neighbours img { display: block; width: 100%; height: auto; }

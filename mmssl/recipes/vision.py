@@ -159,8 +159,8 @@ class Sizes:
 
     @property
     def epoch(self) -> float:
-        """Share of the training that one epoch is."""
-        return min(1.0, self.samples / self.batch / self.steps)
+        """Share of the training that one epoch is; a tenth at most, as a short training may end before."""
+        return min(0.1, self.samples / self.batch / self.steps)
 
 
 @dataclass(frozen=True)
@@ -390,9 +390,8 @@ def settle(cfg: C, recipe: Recipe, data: ImageData) -> tuple[C, ImageEncoder | V
         steps=recipe.steps,
         seeds=1,
         lr=recipe.lr * train.batch_size / 256,
-        workers=processes() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        workers=max(1, processes() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
     )
-    assert train.steps is not None
     if data.train.in_memory:  # lies on the device, where other processes have no business
         train = replace(train, workers=0)
     model = filled(cfg.model, **SIZES.get(cfg.model.name, {"stem": "auto"}))
@@ -406,6 +405,7 @@ def settle(cfg: C, recipe: Recipe, data: ImageData) -> tuple[C, ImageEncoder | V
     if isinstance(views, ViewsConfig):
         views = filled(views, local_size=max(1, size // 2 // patch) * patch)
         check_views(views, train, patch)
+    assert train.steps is not None
     sizes = Sizes(len(data.train), train.batch_size, train.steps, encoder.dim)
     if cfg.train.warmup is None:
         train = replace(train, warmup=scaling.warmup(sizes.samples, sizes.batch, sizes.steps))
@@ -489,7 +489,8 @@ def previews(method: Any, data: ImageData) -> list[Section]:
     else:
         caption = "What the views of an image have in common is what the encoder is asked to keep."
     rows = [[images[i], *(on_screen(view[i], data) for view in views)] for i in range(len(images))]
-    titles = ["image", *(f"view {i + 1}" for i in range(len(views)))]
+    small = [view.shape != views[0].shape for view in views]
+    titles = ["image", *(f"{'small ' if is_small else ''}view {i + 1}" for i, is_small in enumerate(small))]
     return [Section("Views", sheet(rows, titles), caption)]
 
 

@@ -19,7 +19,7 @@ Picture = Tensor | npt.NDArray[Any]  # (C, H, W): uint8, or floats of which 0 is
 
 
 def thumbnail(image: Picture, *, side: int = SIDE) -> str:
-    """An ``<img>`` of ``(C, H, W)``, the longer side at most ``side`` pixels.
+    """An ``<img>`` of ``(C, H, W)``, the longer side at most ``side`` pixels; small ones are not blurred if enlarged.
 
     One channel is grey, three are RGB; of any other number the first three are shown as RGB (the first alone of two),
     which the tooltip says.
@@ -42,10 +42,11 @@ def thumbnail(image: Picture, *, side: int = SIDE) -> str:
     file = io.BytesIO()
     photo.save(file, "PNG", optimize=True)
     data = base64.b64encode(file.getvalue()).decode()
+    style = ' style="image-rendering:pixelated"' if (photo.width, photo.height) == (width, height) else ""
     title = "" if channels in (1, 3) else f' title="{"channels 1 to 3" if shown == 3 else "channel 1"} of {channels}"'
     return (
         f'<img src="data:image/png;base64,{data}" width="{photo.width}" height="{photo.height}" '
-        f'alt="image of {width} x {height} pixels"{title}>'
+        f'alt="image of {width} x {height} pixels"{title}{style}>'
     )
 
 

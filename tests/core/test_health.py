@@ -81,7 +81,7 @@ def test_a_learning_run_is_healthy_and_says_where_it_stands() -> None:
     said = diagnose(history(**HEALTHY))
     assert said.status == "healthy"
     assert said.findings == (
-        "No sign of collapse: embeddings are spread (0.50 of 1), over an effective rank of 20.0, "
+        "No sign of collapse: the spread of the embeddings is 0.50 (1 would be even), their effective rank 20.0, "
         "the loss is at 29% of its collapse value.",
     )
 
@@ -100,10 +100,10 @@ def test_no_history_is_no_reason_to_worry() -> None:
 
 
 def test_identical_embeddings_after_spread_ones_blame_the_learning_rate() -> None:
-    said = diagnose(history(**HEALTHY | {"spread": lambda p: 0.5 - 0.495 * p, "lr": 0.1}))
+    said = diagnose(history(**HEALTHY | {"spread": lambda p: 0.5 - 0.495 * p, "lr": lambda p: 0.1 * (1 - p)}))
     assert said.status == "collapsed"
     assert said.findings[0].startswith("Collapse: all embeddings are nearly the same vector (spread 0.005")
-    assert "learning rate that is too high (0.1 now); try a tenth" in said.findings[0]
+    assert "learning rate that is too high (0.1 at its highest); try a tenth" in said.findings[0]
 
 
 def test_a_loss_at_its_collapse_value_is_a_collapse_even_where_the_spread_is_not_logged() -> None:
@@ -171,6 +171,8 @@ def test_a_teacher_that_spreads_samples_over_all_prototypes_has_collapsed() -> N
     said = diagnose(distilled(teacher_entropy=lambda p: LN_K * (1 - 0.5 * (1 - p) ** 6), loss=LN_K))
     assert said.status == "collapsed"
     assert "evenly over all prototypes (entropy 6.238 of ln K = 6.238)" in said.findings[0]
+    assert "higher learning rate" in said.findings[0]
+    assert "too high" not in said.findings[0]
 
 
 def test_a_teacher_that_assigns_all_samples_to_one_prototype_has_collapsed() -> None:

@@ -160,7 +160,7 @@ def test_a_regression_gets_the_same_sentences_in_its_own_unit(tmp_path: Path) ->
     answer = verdict(runs, SUBJECTS, primary="ridge/1", examples="rows")
     assert answer.outcome == "helped"
     assert answer.headline.startswith("Pretraining helped: R² 0.86")
-    assert "with the same encoder untrained, +0.3" in answer.headline
+    assert "with the same encoder untrained, +0.278 (95 % interval +0" in answer.headline
     assert "%" not in answer.headline.replace("95 % interval", "")
     assert answer.details[0].startswith("boosted trees on the columns, the strongest control, remains ahead by 0.0")
     assert answer.details[1].startswith("Adding the embedding to the columns helps boosted trees: R² 0.96")

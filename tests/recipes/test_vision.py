@@ -19,7 +19,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -37,6 +36,7 @@ from mmssl.vision.embedder import ImageEmbedder
 from tests.vision.samples import encoded, picture, write
 
 RECIPES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino", "mae")
+TOKENLESS = ("mae", "resnet")
 FILES = (
     "config.yaml",
     "encoder.safetensors",
@@ -169,14 +169,12 @@ def test_a_recipe_leaves_a_complete_run_on_a_folder_of_images(name: str, photos:
     assert ("Reconstructions" in headings) == (name == "mae")
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("model", ["resnet", "vit"])
+@pytest.mark.parametrize(
+    ("name", "model"), [(name, model) for name in RECIPES for model in ("resnet", "vit") if (name, model) != TOKENLESS]
+)
 def test_the_saved_configuration_hides_no_value(
     name: str, model: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if (name, model) == ("mae", "resnet"):
-        pytest.skip("needs tokens")
-
     class Stopped(Exception):
         pass
 
@@ -189,7 +187,7 @@ def test_the_saved_configuration_hides_no_value(
     with pytest.raises(Stopped):
         run(cfg)
     (folder,) = (tmp_path / f"vision_{name}").iterdir()
-    others = OF_TRANSFORMERS + ("drop_path",) if model == "resnet" else OF_RESNETS
+    others = (*OF_TRANSFORMERS, "drop_path") if model == "resnet" else OF_RESNETS
     allowed = UNSET | {f"model.{key}" for key in others}
     assert nulls(saved_config(folder)) <= allowed
 
@@ -244,9 +242,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
         method.after_step = counted  # type: ignore[assignment]
         return pretrain(method, *arguments, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("mmssl.recipes.training.pretrain", interrupted)
+    monkeypatch.setattr("mmssl.recipes.training.pretrain", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         run(configured(tmp_path / "parts"))
+    monkeypatch.setattr("mmssl.recipes.training.pretrain", pretrain)
     (stopped,) = (tmp_path / "parts" / f"vision_{name}").iterdir()
     assert [file.name for file in (stopped / "checkpoint" / "seed-0").iterdir()][-1].endswith("4.safetensors")
     assert run(recipe(name).Config(resume=str(stopped))) == stopped
@@ -329,7 +328,7 @@ def test_the_encoder_goes_back_into_its_library(
         library.fc = nn.Identity()
     library.load_state_dict(embedder.encoder.library_state_dict(), strict=True)  # type: ignore[operator]
     x = torch.randn(2, 3, 32, 32)
-    embedder.encoder.pool = "cls"  # as timm's model does
+    embedder.encoder.pool = "cls"  # type: ignore[assignment]  # as timm's model does
     with torch.no_grad():
         torch.testing.assert_close(embedder.encoder(x), library.eval()(x))
 
@@ -431,7 +430,7 @@ def test_a_batch_larger_than_the_data_is_all_of_it(flat: Path, tmp_path: Path) -
 
 def test_accumulated_batches_make_up_one_step(flat: Path, tmp_path: Path) -> None:
     cfg = quick("swav", flat, tmp_path, batch_size=59, accumulate=2)
-    with pytest.raises(ValueError, match="train.batch_size=59 is not a multiple of train.accumulate=2"):
+    with pytest.raises(ValueError, match=r"train\.batch_size=59 is not a multiple of train.accumulate=2"):
         run(cfg)
     cfg.train.batch_size = 61
     folder = run(cfg)
@@ -478,7 +477,7 @@ def test_small_views_must_fit_the_patches_of_a_transformer_and_do_so_by_default(
     cfg.views.local = 1
     assert saved_config(run(cfg))["views"]["local_size"] == 4  # half of 12 is no multiple of 4
     cfg.views.local_size = 6
-    with pytest.raises(ValueError, match="views.local_size=6 is not a multiple of the encoder's patch of 4 pixels"):
+    with pytest.raises(ValueError, match=r"views\.local_size=6 is not a multiple of the encoder's patch of 4 pixels"):
         run(cfg)
 
 
@@ -544,13 +543,13 @@ def test_a_compiled_encoder_trains_to_the_same_loss(
 @pytest.mark.dist
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(photos: Path, tmp_path: Path) -> None:
-    """With views that draw nothing, since processes draw apart, and no batch normalisation."""
-    cfg = quick("simclr", photos, tmp_path, model="vit", log_every=1, lr=1e-2)
+    """With views that draw nothing, since processes draw apart, and a method without batch normalisation."""
+    cfg = quick("moco", photos, tmp_path, model="vit", log_every=1, lr=1e-2)
     still = {"views.crop": [1.0, 1.0], "views.flip": 0.0, "views.jitter_p": 0.0, "views.grayscale": 0.0}
     alone = read_metrics(run(change(cfg, still | {"views.blur": [0.0] * 3})) / "metrics.csv")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*launcher, "-m", "mmssl.recipes.vision_simclr", *settings(cfg), f"root={tmp_path / 'two'}"],
+        [*launcher, "-m", "mmssl.recipes.vision_moco", *settings(cfg), f"root={tmp_path / 'two'}"],
         capture_output=True,
         text=True,
         check=False,
@@ -558,14 +557,15 @@ def test_two_processes_have_the_loss_curve_of_one(photos: Path, tmp_path: Path) 
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
     )
     assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "two" / "vision_simclr").iterdir()
+    (folder,) = (tmp_path / "two" / "vision_moco").iterdir()
     assert [file for file in FILES if not (folder / file).exists()] == []
     two = read_metrics(folder / "metrics.csv")
     assert [row["step"] for row in two] == [0, 1, 2, 3, 4]
-    assert alone[-1]["loss"] < alone[1]["loss"] - 0.01  # there is a curve to compare
-    assert [row["loss"] for row in two[1:]] == pytest.approx([row["loss"] for row in alone[1:]], rel=1e-4)
+    losses = [row["loss"] for row in alone[1:]]
+    assert np.ptp(losses) > 0.01  # there is a curve to compare
+    assert [row["loss"] for row in two[1:]] == pytest.approx(losses, rel=1e-4)
 
 
 def settings(cfg: Any) -> list[str]:
     """The configuration as a user would type it."""
-    return shlex.split(command(cfg, "vision_simclr"))[3:]
+    return shlex.split(command(cfg, "vision_moco"))[3:]

@@ -27,6 +27,7 @@ def test_a_small_image_is_shown_as_it_is() -> None:
     colour = np.arange(90, dtype=np.uint8).reshape(3, 5, 6)
     np.testing.assert_array_equal(shown(thumbnail(torch.from_numpy(colour))), colour.transpose(1, 2, 0))
     assert 'width="6" height="5"' in thumbnail(colour)
+    assert "image-rendering:pixelated" in thumbnail(colour)
 
 
 def test_floats_are_black_at_0_and_white_at_1_and_cut_off_beyond() -> None:
@@ -47,6 +48,7 @@ def test_other_numbers_of_channels_show_the_first_and_say_so(channels: int, titl
 def test_a_large_image_is_at_most_64_pixels_and_keeps_its_proportions() -> None:
     html = thumbnail(np.zeros((3, 200, 400), np.uint8))
     assert 'width="64" height="32"' in html
+    assert "pixelated" not in html
     assert 'alt="image of 400 x 200 pixels"' in html
 
 
