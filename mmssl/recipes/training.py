@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -35,7 +36,7 @@ class TrainConfig:
     clip_norm: float | None = None
     accumulate: int = 1  # batches to a step
     seed: int = 0
-    seeds: int | None = None  # trainings, from `seed` on; None: 3 with labels, else 1
+    seeds: int | None = None  # trainings, from `seed` on; None: the recipe decides
     device: str = "auto"  # cpu or cuda
     precision: str = "32-true"  # or bf16-mixed
     compile: bool = False
@@ -107,13 +108,14 @@ def train_seed(
     run: Run,
     fabric: Fabric,
     seed: int,
+    stop: Callable[[Sequence[Mapping[str, float]]], bool] | None = None,
 ) -> Diagnosis:
     """The training of one seed into ``run``, or what is left of it there.
 
     Args:
         method: a `Method`; every parameter that wants a gradient is trained.
         source: gives the batches.
-        probe: see `mmssl.train.pretrain.pretrain`.
+        probe, stop: see `mmssl.train.pretrain.pretrain`.
         train, health: from `work_out`.
     """
     assert train.steps is not None
@@ -147,6 +149,7 @@ def train_seed(
             probe=probe,
             title=f"seed {seed}",
             stop_on_collapse=health.stop,
+            stop=stop,
             checkpoints=run.checkpoints(seed),
             checkpoint_every=train.checkpoint_every,
             schedule=partial(warmup_cosine, warmup=train.warmup) if train.schedule == "cosine" else None,

@@ -211,6 +211,8 @@ def pretrain_and_score(cfg: Any, recipe: Recipe, data: ImageData, scored: Scored
     main_rank = fabric.global_rank == 0
     if main_rank:
         print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
+        if scored.scores.labelled:
+            print("scoring the controls first", flush=True)
         scored.controls()
     source = ImageSource(data.train, device=fabric.device)
     looked_at = np.random.default_rng(0).permutation(len(data.train))[:LOOKED_AT]

@@ -53,12 +53,14 @@ class Part:
         labels: ``(n,)``: class codes, or numbers to predict; NaN is unlabelled. None if there is no label column.
         ids: ``(n,)`` names of the rows, if they have any.
         groups: ``(n,)`` rows with the same code belong together.
+        rows: ``(n,)`` positions in what was read, counted from 0.
     """
 
     x: npt.NDArray[np.float32]
     labels: npt.NDArray[np.float64] | None
     ids: npt.NDArray[np.object_] | None
     groups: npt.NDArray[np.int64] | None
+    rows: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -115,6 +117,7 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
         test = None if cfg.test_path is None else _read_test(cfg, whole)
         name = Path(cfg.path).stem
     lines = [describe(whole)]
+    train_rows, test_rows = np.arange(len(whole)), np.arange(0 if test is None else len(test))
     if whole.labels is not None:
         _refuse_leaks(whole, cfg)
         _check_labels(whole)
@@ -128,7 +131,8 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
         lines.append("split: no labels: all of it is learnt from, none is held out")
     else:
         parted = split_rows(whole, by=_split_by(cfg.split), test_fraction=cfg.test_fraction, seed=seed)
-        train, test = whole.select(parted.train), whole.select(parted.test)
+        train_rows, test_rows = parted.train, parted.test
+        train, test = whole.select(train_rows), whole.select(test_rows)
         split = f"{parted.kind}/{cfg.test_fraction:g}"
         lines.append(f"split: {parted.sentence}")
     preprocessor = TablePreprocessor(cfg.scaling, cfg.max_categories).fit(train)  # type: ignore[arg-type]
@@ -146,8 +150,8 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
         lines.append(describe_drift(preprocessor.drift(test), len(test)))
     return TableData(
         name,
-        _part(train, preprocessor),
-        None if test is None else _part(test, preprocessor),
+        _part(train, preprocessor, train_rows),
+        None if test is None else _part(test, preprocessor, test_rows),
         preprocessor,
         whole.classes,
         "\n".join(lines),
@@ -219,5 +223,5 @@ def _split_by(text: str) -> SplitBy:
     return text  # type: ignore[return-value]
 
 
-def _part(table: TableSet, preprocessor: TablePreprocessor) -> Part:
-    return Part(preprocessor(table), table.labels, table.ids, table.groups)
+def _part(table: TableSet, preprocessor: TablePreprocessor, rows: npt.NDArray[np.int64]) -> Part:
+    return Part(preprocessor(table), table.labels, table.ids, table.groups, rows)

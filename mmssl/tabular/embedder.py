@@ -58,7 +58,11 @@ class TableEmbedder:
 
     def features(self, table: TableSet) -> npt.NDArray[np.float32]:
         """``(n, dim)``."""
-        return encode_rows(self.encoder, self.preprocessor(table))
+        return self.encode(self.preprocessor(table))
+
+    def encode(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Model input ``(n, M)`` to ``(n, dim)``."""
+        return encode_rows(self.encoder, x)
 
     def drift(self, data: Source | TableSet) -> list[Drift]:
         """How the columns of new rows differ from those of the training rows."""

@@ -1,0 +1,279 @@
+"""What the recipes for tables share: their configuration, and the way from rows to a report.
+
+A recipe adds the settings of its method, the encoder that its paper has, and how the method is put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from mmssl.core.distributed import rank, world_size
+from mmssl.core.health import Diagnosis
+from mmssl.core.statistics import estimate_statistics
+from mmssl.recipes import session
+from mmssl.recipes.results import Embedded, write_results
+from mmssl.recipes.scores import UNTRAINED
+from mmssl.recipes.table_scores import RowScores, Semi, TabularEvaluateConfig
+from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
+from mmssl.tabular.dataset import DataConfig, TableData, TableSource, load_data
+from mmssl.tabular.embedder import TableEmbedder
+from mmssl.tabular.encoder import ENCODERS
+from mmssl.tabular.stopping import Patience, fixed_loss
+from mmssl.train.batches import ShuffledBatches
+from mmssl.train.export import save_embedder
+from mmssl.train.fit import setup_fabric
+from mmssl.train.pretrain import Probe
+from mmssl.train.run import Run
+
+DEFAULT_DATA = "breast_cancer"
+LOOKED_AT = 256  # rows that health looks at
+ESTIMATED = 10  # batches for the statistics of batch normalisation before training
+EPOCHS = 100  # of the pretraining at most, unless train.steps or train.epochs says otherwise
+FEWEST_STEPS = 1_000  # of it, for small tables
+LOOK_EVERY = 25  # steps at least from one look at the validation rows to the next
+SIZES = {"ResNet": (256, 3), "FTTransformer": (64, 3)}  # hidden, depth; those of an MLP are the method's
+
+
+@dataclass
+class ModelConfig:
+    """The encoder; None stands for the method's value."""
+
+    name: str = "MLP"  # ResNet, or FTTransformer, whose tokens are cells
+    hidden: int | None = None  # width of the layers, or of a token: the size of an embedding
+    depth: int | None = None  # layers or blocks
+    numeric: str | None = None  # numbers as linear, periodic or piecewise embeddings; None: as they are
+    cell_dim: int = 16  # of these embeddings, in an MLP or ResNet
+    heads: int = 4  # of a transformer
+    dropout: float = 0.0
+
+
+@dataclass
+class StoppingConfig:
+    """Rows that the encoder does not learn from, whose loss under fixed corruptions ends the training."""
+
+    fraction: float = 0.1  # of the training rows; 0 trains all steps
+    patience: int | None = 3  # looks (an epoch apart, 25 steps at least) without a new minimum; None trains all steps
+
+
+def train_config() -> TrainConfig:
+    """The training section of a recipe for tables: Adam 1e-3 and batches of 128, as in both papers."""
+    return TrainConfig(batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0)
+
+
+@dataclass
+class TabularConfig:
+    """All settings of a recipe for tables but those of its method."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=train_config)
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    evaluate: TabularEvaluateConfig = field(default_factory=TabularEvaluateConfig)
+    root: str = "runs"  # folder of all runs
+    resume: str | None = None  # a run folder to go on with
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What tells one recipe for tables from another.
+
+    Args:
+        name: of its module.
+        title: of its method.
+        sizes: width and depth of the paper's MLP for columns of these cardinalities.
+        build: ``(encoder, cfg, rows, cardinalities)`` to the method; rows ``(n, M)`` are what it learns from.
+        semi: fits labels with the help of unlabelled rows, if the method has a way of its own; see `RowScores`.
+    """
+
+    name: str
+    title: str
+    sizes: Callable[[Sequence[int]], tuple[int, int]]
+    build: Callable[[Any, Any, Tensor, Sequence[int]], nn.Module]
+    semi: Callable[[Any], Semi | None] | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.name.removeprefix("tabular_")
+
+
+def run_tabular(cfg: TabularConfig, recipe: Recipe) -> Path:
+    """Pretrain, evaluate, report; returns the run folder."""
+    fabric = setup_fabric(device=cfg.train.device, precision=cfg.train.precision)  # type: ignore[arg-type]
+    cfg = session.configuration(cfg)
+    if cfg.data.name is None and cfg.data.path is None:
+        cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
+    data = load_data(cfg.data, seed=cfg.train.seed)
+    semi = None if recipe.semi is None else recipe.semi(cfg)
+    scores = RowScores(data, cfg.evaluate, method=recipe.subject, title=recipe.title, semi=semi)
+    cfg = settle(cfg, recipe, data, labelled=scores.labelled)
+    run = session.open_run(cfg, recipe=recipe.name, fabric=fabric)
+    with session.resume_hint(run, recipe.name, show=fabric.global_rank == 0):
+        pretrain_and_score(cfg, recipe, data, scores, run, fabric)
+    return run.path
+
+
+def pretrain_and_score(
+    cfg: TabularConfig, recipe: Recipe, data: TableData, scores: RowScores, run: Run, fabric: Fabric
+) -> None:
+    """All seeds into ``run``, then the report."""
+    main_rank = fabric.global_rank == 0
+    if main_rank:
+        print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
+        scores.controls()
+    first: TableEmbedder | None = None
+    diagnoses = []
+    assert cfg.train.seeds is not None
+    for seed in range(cfg.train.seed, cfg.train.seed + cfg.train.seeds):
+        encoder = new_encoder(cfg, data, seed=seed, fabric=fabric)
+        scores.encoder(encoder, subject=UNTRAINED, seed=seed, fabric=fabric)
+        final, diagnosis = pretrained(encoder, cfg, recipe, data, run, seed=seed, fabric=fabric)
+        diagnoses.append(diagnosis)
+        scores.encoder(final, subject=recipe.subject, seed=seed, fabric=fabric)
+        if first is None:
+            names = None if cfg.data.names is None else tuple(cfg.data.names)
+            first = TableEmbedder(final, data.preprocessor, cfg.data.id, names, tuple(cfg.data.missing))
+            if main_rank:
+                save_embedder(run.path, first)
+    assert first is not None
+    if main_rank:
+        write_results(
+            run,
+            cfg,
+            scores,
+            diagnoses,
+            embedded(data, first),
+            recipe=recipe.name,
+            dataset=data.name,
+            description=data.description,
+        )
+    fabric.barrier()
+
+
+def new_encoder(cfg: TabularConfig, data: TableData, *, seed: int, fabric: Fabric) -> nn.Module:
+    """The encoder with random weights, and the statistics that its batch normalisation has on training rows."""
+    torch.manual_seed(seed)
+    encoder = make_encoder(cfg.model, data.preprocessor.cardinalities).to(fabric.device)
+    rows = TableSource(torch.from_numpy(data.train.x).to(fabric.device))
+    seen = ShuffledBatches(rows, batch_size=cfg.train.batch_size, seed=seed)
+    estimate_statistics(encoder, islice(seen(), ESTIMATED))
+    return encoder
+
+
+def pretrained(
+    encoder: nn.Module, cfg: Any, recipe: Recipe, data: TableData, run: Run, *, seed: int, fabric: Fabric
+) -> tuple[nn.Module, Diagnosis]:
+    """The training of one seed into ``run``, or what is left of it there; the trained encoder, and its health."""
+    x = torch.from_numpy(data.train.x).to(fabric.device)
+    held, learnt = hold_out(len(x), cfg.stopping.fraction, seed=seed)
+    rows, validation = x[learnt.to(x.device)], x[held.to(x.device)]
+    method = recipe.build(encoder, cfg, rows, data.preprocessor.cardinalities)
+    if fabric.device.type == "cuda" and fabric.world_size > 1:  # torch has none for CPUs
+        method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    if cfg.train.compile:
+        encoder.compile()
+    diagnosis = train_seed(
+        method,
+        TableSource(rows),
+        probe=Probe(rows[:LOOKED_AT].cpu(), encoder, _validation_loss(validation, cfg.train.batch_size)),
+        train=cfg.train,
+        health=cfg.health,
+        run=run,
+        fabric=fabric,
+        seed=seed,
+        stop=None if cfg.stopping.patience is None else _stop(cfg.stopping.patience),
+    )
+    return method.export(), diagnosis  # type: ignore[operator]
+
+
+def make_encoder(model: ModelConfig, cardinalities: Sequence[int]) -> nn.Module:
+    """The encoder of ``cfg.model``, all values worked out."""
+    options: dict[str, Any] = {"depth": model.depth}
+    if model.name == "FTTransformer":
+        options |= {"dim": model.hidden, "heads": model.heads, "numeric": model.numeric or "linear"}
+    else:
+        options |= {
+            "hidden": model.hidden,
+            "numeric": model.numeric,
+            "cell_dim": model.cell_dim,
+            "dropout": model.dropout,
+        }
+    return ENCODERS[model.name](cardinalities, **options)
+
+
+def hold_out(n: int, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions of the validation rows, and of those that are learnt from; both in random order.
+
+    Raises:
+        ValueError: the fraction is impossible.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"stopping.fraction must lie in [0, 1), got {fraction}")
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+    count = int(fraction * n)
+    count = count if count >= 2 * world_size() else 0  # a row alone has nothing to be told from
+    return order[:count], order[count:]
+
+
+def _validation_loss(validation: Tensor, batch_size: int) -> Callable[[nn.Module], Mapping[str, float]] | None:
+    """Measures the loss of held-out rows, of which each rank has its own, as many as the others."""
+    if not len(validation):
+        return None
+    own = validation[rank() :: world_size()][: len(validation) // world_size()]
+    return lambda method: {"validation_loss": fixed_loss(method, own, batch_size=batch_size // world_size())}
+
+
+def _stop(patience: int) -> Callable[[Sequence[Mapping[str, float]]], bool]:
+    """Has the validation loss not reached a new minimum for so many looks?"""
+
+    def stop(rows: Sequence[Mapping[str, float]]) -> bool:
+        waiting = Patience(patience)
+        return any(waiting.exhausted(row["validation_loss"]) for row in rows if "validation_loss" in row)
+
+    return stop
+
+
+def settle(cfg: TabularConfig, recipe: Recipe, data: TableData, *, labelled: bool) -> TabularConfig:
+    """Every None that stands for a value is replaced by it, so that config.yaml hides nothing."""
+    if cfg.model.name not in ENCODERS:
+        raise ValueError(f"model.name must be one of {', '.join(ENCODERS)}, got {cfg.model.name!r}")
+    if cfg.stopping.patience is not None and cfg.stopping.patience < 1:
+        raise ValueError(f"stopping.patience must be at least 1, or null for none, got {cfg.stopping.patience}")
+    sizes = recipe.sizes(data.preprocessor.cardinalities) if cfg.model.name == "MLP" else SIZES[cfg.model.name]
+    hidden, depth = cfg.model.hidden or sizes[0], cfg.model.depth or sizes[1]
+    learnt = len(hold_out(len(data.train), cfg.stopping.fraction, seed=cfg.train.seed)[1])
+    epoch = max(1, learnt // min(cfg.train.batch_size, learnt))
+    train = replace(cfg.train, log_every=cfg.train.log_every or max(epoch, LOOK_EVERY))
+    steps = max(EPOCHS * epoch, FEWEST_STEPS)
+    train = work_out(train, samples=learnt, steps=steps, seeds=3 if labelled else 1)
+    return replace(cfg, train=train, model=replace(cfg.model, hidden=hidden, depth=depth))
+
+
+def embedded(data: TableData, embedder: TableEmbedder) -> Embedded:
+    """All rows, train first."""
+    parts = [("train", data.train)] + ([("test", data.test)] if data.test is not None else [])
+    rows = np.concatenate([part.rows for _, part in parts])
+    ids = [part.ids for _, part in parts]
+    names = None if any(column is None for column in ids) else np.concatenate([i for i in ids if i is not None])
+    columns: dict[str, Any] = {} if names is None else {"id": names}
+    columns |= {"row": rows, "split": np.concatenate([np.full(len(part), name) for name, part in parts])}
+    labels = [part.labels for _, part in parts if part.labels is not None]
+    if labels and data.classes is not None:
+        known = np.array([*data.classes, None], dtype=object)
+        columns["label"] = known[np.nan_to_num(np.concatenate(labels), nan=len(data.classes)).astype(np.int64)]
+    elif labels:
+        columns["target"] = np.concatenate(labels)
+    return Embedded(
+        features=np.concatenate([embedder.encode(part.x) for _, part in parts]),
+        columns=columns,
+        name=lambda i: f"row {rows[i]}" if names is None else str(names[i]),
+    )
