@@ -15,7 +15,19 @@ from typing import Any
 
 import torch
 
-from benchmarks import ema, importing, loop, ntxent, reading, ts2vec_causal, ts2vec_step, vision_views
+from benchmarks import (
+    ema,
+    importing,
+    loop,
+    ntxent,
+    reading,
+    series_views,
+    tabular_epoch,
+    tabular_views,
+    ts2vec_causal,
+    ts2vec_step,
+    vision_views,
+)
 from benchmarks.authors import REPOSITORY, Authors
 
 FOLDER = Path(__file__).parent
@@ -38,6 +50,9 @@ def main() -> None:
         ("ema", ema.measure),
         ("ntxent", ntxent.measure),
         ("views", vision_views.measure),
+        ("series-views", series_views.measure),
+        ("table-views", tabular_views.measure),
+        ("table-epoch", tabular_epoch.measure),
     ):
         if chosen.only and name not in chosen.only:
             continue

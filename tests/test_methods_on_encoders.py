@@ -16,11 +16,14 @@ from mmssl.core.methods.data2vec import Data2Vec
 from mmssl.core.methods.mae import MAE
 from mmssl.core.transformer import sincos_1d
 from mmssl.timeseries.encoder import DilatedConvEncoder
+from mmssl.timeseries.encoders.patch_transformer import PatchTransformer
+from mmssl.timeseries.encoders.resnet1d import ResNet1D
+from mmssl.timeseries.encoders.tstcc import ConvEncoder
 from mmssl.train.checkpoint import Checkpoints
 from mmssl.train.fit import fit, setup_fabric
 from mmssl.train.optim import build_optimizer, decay_groups
 from mmssl.vision.encoder import build_encoder
-from tests.core.methods import JOINT_EMBEDDINGS, noisy_pair
+from tests.core.methods import JOINT_EMBEDDINGS, Build, noisy_pair
 
 BATCH = 6
 
@@ -38,6 +41,9 @@ def images(channels: int, size: int = 16) -> Callable[[], Tensor]:
 
 ENCODERS: dict[str, tuple[Callable[[], Any], Callable[[], Tensor]]] = {
     "dilated-conv": (lambda: DilatedConvEncoder(3, dim=10, hidden=6, depth=2, missing="indicator"), series),
+    "resnet1d": (lambda: ResNet1D(3, widths=[6, 10]), series),
+    "tstcc-conv": (lambda: ConvEncoder(3, widths=[4, 6, 10]), series),
+    "patch-transformer": (lambda: PatchTransformer(3, patch=3, dim=12, depth=2, heads=2), series),
     "shufflenet": (lambda: build_encoder("torchvision:shufflenet_v2_x0_5", size=32), images(3, 32)),
     "timm-resnet": (
         lambda: build_encoder("timm:resnet18", size=16, in_channels=1, channels=[4, 6, 8, 10]),
@@ -56,13 +62,17 @@ def mae(encoder: Any, sample: Tensor) -> nn.Module:
     return MAE(encoder, positions=sincos_1d(tokens, 8), decoder_dim=8, decoder_depth=1, decoder_heads=2)
 
 
+def joint(preset: Build) -> Callable[[Any, Tensor], nn.Module]:
+    return lambda encoder, _: preset(encoder, noisy_pair)
+
+
 METHODS: dict[str, Callable[[Any, Tensor], nn.Module]] = {
-    **{name: lambda encoder, _, build=build: build(encoder, noisy_pair) for name, build in JOINT_EMBEDDINGS.items()},
+    **{name: joint(preset) for name, preset in JOINT_EMBEDDINGS.items()},
     "mae": mae,
     "bert": lambda encoder, _: BERT(encoder),
     "data2vec": lambda encoder, _: Data2Vec(encoder, top_layers=2),
 }
-TOKENS = ("vit", "dilated-conv")
+TOKENS = ("vit", "dilated-conv", "patch-transformer")
 REFUSED = {  # and what the reason names
     ("mae", "dilated-conv"): "use BERT",
     **{

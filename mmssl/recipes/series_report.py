@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from mmssl.recipes.results import Embedded
 from mmssl.recipes.scores import EvaluateConfig, Scores, Task
@@ -14,7 +15,6 @@ from mmssl.timeseries.controls import minirocket, statistics
 from mmssl.timeseries.dataset import SeriesData, labelled
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.encode import encode_windows
-from mmssl.timeseries.encoder import DilatedConvEncoder
 from mmssl.timeseries.pictures import sparkline
 from mmssl.timeseries.series import Windows
 
@@ -50,7 +50,7 @@ class SeriesScores(Scores):
                 task = Task(data.name, data.split, train_y, test_y, groups, examples="windows", entities="entities")
         super().__init__(task, cfg, method=method, title=title, controls=CONTROLS)
 
-    def encoder(self, encoder: DilatedConvEncoder, *, subject: str, seed: int) -> None:
+    def encoder(self, encoder: nn.Module, *, subject: str, seed: int) -> None:
         """Score an encoder."""
         if self.labelled:
             self.add(subject, seed, encode_windows(encoder, self.train), encode_windows(encoder, self.test))

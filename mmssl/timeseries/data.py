@@ -153,29 +153,6 @@ def embedding_frame(
     return pd.concat([pd.DataFrame(columns, index=index), features], axis=1) if columns else features
 
 
-def write_frame(frame: pd.DataFrame | Sequence[pd.DataFrame], path: str | os.PathLike[str]) -> None:
-    """Write a table with its index as Parquet, Feather or CSV, by the suffix of ``path``; complete or not at all."""
-    path = Path(path)
-    writers: dict[str, Callable[[pd.DataFrame, Path], object]] = {
-        ".parquet": lambda table, file: table.to_parquet(file, index=False),
-        ".feather": lambda table, file: table.to_feather(file),
-        ".csv": lambda table, file: table.to_csv(file, index=False),
-    }
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"cannot write a table to {path}: its name must end in {', '.join(writers)}")
-    flat = (frame if isinstance(frame, pd.DataFrame) else pd.concat(frame)).reset_index()
-    for name in flat.columns:  # names such as 1 and "b" in one column: files hold one type
-        if flat[name].dtype == object and flat[name].map(type).nunique() > 1:
-            flat[name] = flat[name].astype(str)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        writers[path.suffix.lower()](flat, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
 

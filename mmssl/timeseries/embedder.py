@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmssl.core.types import Encoder
 from mmssl.timeseries.data import embedding_frame, read_series
 from mmssl.timeseries.encode import encode_causal, encode_timestamps, encode_windows
 from mmssl.timeseries.encoder import DilatedConvEncoder
+from mmssl.timeseries.encoders.build import build_encoder
 from mmssl.timeseries.preprocess import SeriesPreprocessor
 from mmssl.timeseries.series import SeriesSet, Windows, cut_windows
 
@@ -36,7 +38,7 @@ class SeriesEmbedder:
         id, time, resample: how the training data was read; the default for new data.
     """
 
-    encoder: DilatedConvEncoder
+    encoder: nn.Module
     arguments: dict[str, Any]
     preprocessor: SeriesPreprocessor
     window: int | None = None
@@ -47,7 +49,7 @@ class SeriesEmbedder:
 
     @property
     def dim(self) -> int:
-        return self.encoder.dim
+        return cast(Encoder, self.encoder).dim
 
     def embed(self, data: str | os.PathLike[str] | pd.DataFrame | npt.NDArray[np.floating] | SeriesSet) -> pd.DataFrame:
         """One row of features a window, indexed by entity and start of the window.
@@ -71,11 +73,11 @@ class SeriesEmbedder:
 
     def timestamps(self, series: Floats) -> Floats:
         """A vector for every row of one raw series, with context on both sides: ``(T, C)`` to ``(T, dim)``."""
-        return encode_timestamps(self.encoder, self._standardise(series))
+        return encode_timestamps(self._dilated, self._standardise(series))
 
     def causal(self, series: Floats, *, window: int = 201) -> Floats:
         """A vector for every row of one raw series that sees the last ``window`` rows: ``(T, C)`` to ``(T, dim)``."""
-        return encode_causal(self.encoder, self._standardise(series), window=window)
+        return encode_causal(self._dilated, self._standardise(series), window=window)
 
     def read(self, data: Any) -> SeriesSet:
         """New data, its columns held against those of the training data before any value is looked at."""
@@ -91,12 +93,22 @@ class SeriesEmbedder:
             series = replace(series, channels=channels)
         return series
 
+    @property
+    def _dilated(self) -> DilatedConvEncoder:
+        """The encoder, where it has a vector for every timestamp."""
+        if not isinstance(self.encoder, DilatedConvEncoder):
+            raise ValueError(
+                f"{type(self.encoder).__name__} has one vector for a window; vectors for single rows need the dilated "
+                "convolutions of TS2Vec (model.name=dilated)"
+            )
+        return self.encoder
+
     def _standardise(self, series: Floats) -> Floats:
         return self.preprocessor(self.read(np.asarray(series, dtype=np.float32)[None])).values
 
     def state(self) -> dict[str, Any]:
         return {
-            "encoder": {"builder": "DilatedConvEncoder", "arguments": self.arguments},
+            "encoder": {"builder": type(self.encoder).__name__, "arguments": self.arguments},
             "preprocessor": self.preprocessor.state(),
             "window": self.window,
             "stride": self.stride,
@@ -108,7 +120,7 @@ class SeriesEmbedder:
     @classmethod
     def from_state(cls, state: dict[str, Any], weights: dict[str, Tensor], device: str) -> SeriesEmbedder:
         arguments = state["encoder"]["arguments"]
-        encoder = DilatedConvEncoder(**arguments)
+        encoder = build_encoder(state["encoder"]["builder"], **arguments)
         encoder.load_state_dict(weights)
         return cls(
             encoder=encoder.to(device).eval(),

@@ -6,13 +6,15 @@ All of it is exact: what is computed in pieces equals what would have been compu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmssl.core.types import Encoder
 from mmssl.timeseries.encoder import ConvBlock, DilatedConvEncoder, present
 from mmssl.timeseries.series import Windows
 
@@ -20,23 +22,25 @@ Floats = npt.NDArray[np.float32]
 STEPS = 2**15  # timestamps that are encoded at a time; 2 x 320 floats each come to 80 MiB
 
 
-def encode_windows(encoder: DilatedConvEncoder, windows: Windows, *, steps: int = STEPS) -> Floats:
-    """One vector a window, the maximum over its timestamps: ``(n, dim)``.
+def encode_windows(encoder: nn.Module, windows: Windows, *, steps: int = STEPS) -> Floats:
+    """One vector a window: ``(n, dim)``.
 
-    Windows of similar length are encoded together; one that is longer than ``steps`` goes through in chunks.
+    Windows of similar length are encoded together. One that is longer than ``steps`` goes through a
+    `DilatedConvEncoder` in chunks, and through any other encoder alone.
 
     Args:
         encoder: set to evaluation mode by this.
         windows: n windows of any length; standardised like the training data.
         steps: timestamps held at a time.
     """
-    out = np.empty((len(windows), encoder.dim), dtype=np.float32)
+    dim = cast(Encoder, encoder).dim
+    out = np.empty((len(windows), dim), dtype=np.float32)
     encoder.eval()
     device = next(encoder.parameters()).device
     with torch.inference_mode():
         for index in _batches(windows.lengths, steps):
             x = torch.from_numpy(windows.fetch(index)).to(device)  # (b, T, C)
-            if x.shape[1] <= steps:
+            if x.shape[1] <= steps or not isinstance(encoder, DilatedConvEncoder):
                 z = encoder(x)
             else:
                 tops = [
@@ -44,7 +48,7 @@ def encode_windows(encoder: DilatedConvEncoder, windows: Windows, *, steps: int 
                     for z, v in _chunks(encoder, x[0], steps)
                     if v is None or v.any()
                 ]
-                z = torch.stack(tops).amax(dim=0, keepdim=True) if tops else x.new_zeros(1, encoder.dim)
+                z = torch.stack(tops).amax(dim=0, keepdim=True) if tops else x.new_zeros(1, dim)
             out[index] = z.float().cpu().numpy()
     return out
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,3 +35,15 @@ def sparkline(series: npt.NDArray[np.float32]) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
         f'aria-label="series of {len(series)} rows">{"".join(lines)}</svg>'
     )
+
+
+def sheet(rows: Sequence[Sequence[npt.NDArray[np.float32]]], titles: Sequence[str]) -> str:
+    """A table of series.
+
+    Args:
+        rows: series ``(T, C)`` of each row.
+        titles: of the columns, any text.
+    """
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(f"<td>{sparkline(series)}</td>" for series in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

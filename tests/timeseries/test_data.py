@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmssl.timeseries import tables
-from mmssl.timeseries.data import describe, embedding_frame, read_series, write_frame
+from mmssl.timeseries.data import describe, embedding_frame, read_series
 from mmssl.timeseries.series import SeriesSet
 
 SHARED = Path(os.environ.get("MMSSL_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -475,21 +475,11 @@ def test_a_description_shows_at_once_what_was_read() -> None:
     assert "one row every 1 s" in describe(read_machines(machines()))
 
 
-@pytest.mark.parametrize("name", ["e.parquet", "e.feather", "e.csv"])
-def test_embeddings_are_written_and_read_back(tmp_path: Path, name: str) -> None:
+def test_embeddings_are_indexed_by_entity_and_window() -> None:
     windows = np.array(["2024-03-01", "2024-03-02"], dtype="datetime64[ns]")
     frame = embedding_frame(np.ones((2, 3), np.float32), np.array(["a", 7], dtype=object), windows)
     assert frame.index.names == ["entity", "window"]
     assert list(frame.columns) == ["e000", "e001", "e002"]
-    path = tmp_path / "new" / name
-    write_frame(frame, path)
-    read: Any = {".parquet": pd.read_parquet, ".feather": pd.read_feather, ".csv": pd.read_csv}[path.suffix]
-    back = read(path)
-    assert list(back.columns) == ["entity", "window", "e000", "e001", "e002"]
-    assert back["entity"].tolist() == ["a", "7"]
-    assert [file.name for file in path.parent.iterdir()] == [name]  # nothing unfinished is left behind
-    with pytest.raises(ValueError, match=r"must end in \.parquet, \.feather, \.csv"):
-        write_frame(frame, tmp_path / "e.xlsx")
 
 
 @pytest.mark.data

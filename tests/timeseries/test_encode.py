@@ -9,6 +9,7 @@ import torch
 
 from mmssl.timeseries.encode import encode_causal, encode_timestamps, encode_windows
 from mmssl.timeseries.encoder import DilatedConvEncoder
+from mmssl.timeseries.encoders.build import build_encoder
 from mmssl.timeseries.series import SeriesSet, cut_windows
 
 Floats = npt.NDArray[np.float32]
@@ -131,3 +132,16 @@ def test_the_series_is_left_untouched() -> None:
     encode_causal(built(), series, window=5)
     encode_timestamps(built(), series)
     np.testing.assert_array_equal(series, before)
+
+
+@pytest.mark.parametrize("name", ["resnet1d", "patch", "tstcc"])
+def test_any_encoder_gives_windows_of_mixed_lengths_what_it_gives_each_on_its_own(name: str) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(name, in_channels=2)
+    series = ragged([3, 20, 31, 20, 8])
+    windows = cut_windows(series)
+    found = encode_windows(encoder, windows, steps=45)
+    with torch.no_grad():
+        for i in range(5):
+            own = torch.from_numpy(series.values[series.offsets[i] : series.offsets[i + 1]])
+            close(found[i : i + 1], encoder(own[None]).numpy())

@@ -1,0 +1,55 @@
+"""Pretrain Barlow Twins on series, and say whether that helped.
+
+python -m mmssl.recipes.timeseries_barlow_twins                # BasicMotions, about a minute on two cores
+python -m mmssl.recipes.timeseries_barlow_twins data.path=plant.parquet data.id=machine data.time=t data.window=256
+python -m mmssl.recipes.timeseries_barlow_twins data.name=GunPoint views.channel_dropout=0.2
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmssl.core.methods.barlow_twins import barlow_twins
+from mmssl.core.methods.joint_embedding import JointEmbedding
+from mmssl.recipes.command import command_line
+from mmssl.recipes.timeseries import JointConfig, Recipe, Sizes, filled, make_views, run_series
+from mmssl.timeseries.dataset import SeriesData
+
+
+@dataclass
+class MethodConfig:
+    """The projector and the loss; None is worked out from the encoder."""
+
+    width: int | None = None  # None: four times the encoder's, as in the paper
+    lambd: float = 0.0051
+
+
+@dataclass
+class Config(JointConfig):
+    """All of the recipe's settings."""
+
+    method: MethodConfig = field(default_factory=MethodConfig)
+
+
+def main(cfg: Config) -> Path:
+    """Pretrain, evaluate, report; returns the run folder."""
+    return run_series(cfg, RECIPE)
+
+
+def build(encoder: Any, cfg: Config, data: SeriesData) -> JointEmbedding:
+    return barlow_twins(encoder, make_views(cfg), **asdict(cfg.method))
+
+
+def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
+    return filled(
+        method,
+        width=4 * sizes.dim,
+    )
+
+
+RECIPE = Recipe("timeseries_barlow_twins", "Barlow Twins", build=build, settle=settle)
+
+if __name__ == "__main__":
+    command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")
