@@ -37,11 +37,11 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--authors", type=Path, help=f"checkout of {REPOSITORY}")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="print these alone, write nothing")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="measure these again, keep the rest of the last run")
     chosen = parser.parse_args()
     authors = None if chosen.authors is None else Authors(chosen.authors)
     rows: list[dict[str, Any]] = []
-    for name, measured in (
+    benchmarks = (
         ("step", lambda: ts2vec_step.measure(authors) if authors else []),
         ("causal", lambda: ts2vec_causal.measure(authors)),
         ("loop", loop.measure),
@@ -53,18 +53,21 @@ def main() -> None:
         ("series-views", series_views.measure),
         ("table-views", tabular_views.measure),
         ("table-epoch", tabular_epoch.measure),
-    ):
+    )
+    for name, measured in benchmarks:
         if chosen.only and name not in chosen.only:
             continue
         for row in measured():
             print(f"{name}: {_line(row)}", flush=True)
-            rows.append(row)
+            rows.append({"benchmark": name, **row})
     if chosen.only:
-        return
+        kept = json.loads((FOLDER / "results.json").read_text())["rows"]
+        rows += [row for row in kept if row["benchmark"] not in chosen.only]
+        rows.sort(key=lambda row: [name for name, _ in benchmarks].index(row["benchmark"]))
     machine = f"{os.cpu_count()} cores ({platform.machine()}), no GPU" if not torch.cuda.is_available() else _gpu()
     result = {"machine": machine, "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
     (FOLDER / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-    (FOLDER / "README.md").write_text(_page(result, with_authors=authors is not None))
+    (FOLDER / "README.md").write_text(_page(result, with_authors=any(row["benchmark"] == "step" for row in rows)))
 
 
 def _gpu() -> str:
@@ -76,7 +79,7 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['what']}: {row['ratio']:.2f}× {row['peer']}" + (f" ({extra})" if extra else "")
 
 
-KNOWN = ("what", "peer", "peer_ms", "mmssl_ms", "ratio")
+KNOWN = ("benchmark", "what", "peer", "peer_ms", "mmssl_ms", "ratio")
 
 
 def _page(result: dict[str, Any], *, with_authors: bool) -> str:

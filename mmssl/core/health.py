@@ -24,13 +24,17 @@ def embedding_health(z: Tensor) -> dict[str, Tensor]:
         ``"effective_rank"``: exp of the entropy of the normalised singular values of the centred embeddings, between 1
         and min(N − 1, D) (Roy and Vetterli, 2007; RankMe of Garrido et al., ICML 2023, without its centring).
     """
-    z = z.float()
+    finite = z.isfinite().all()  # of a run that diverged nothing can be said, and the SVD would raise
+    z = torch.where(finite, z.float(), 0.0)
     unit = torch.nn.functional.normalize(z, dim=1)
     spread = unit.std(dim=0, unbiased=False).mean() * math.sqrt(z.shape[1])
     singular = torch.linalg.svdvals(z - z.mean(dim=0))
     share = singular / singular.sum().clamp(min=torch.finfo(z.dtype).tiny)
     entropy = -torch.special.xlogy(share, share).sum()
-    return {"spread": spread, "effective_rank": entropy.exp()}
+    return {
+        "spread": torch.where(finite, spread, math.nan),
+        "effective_rank": torch.where(finite, entropy.exp(), math.nan),
+    }
 
 
 def distinct_share(x: Tensor) -> float:

@@ -215,3 +215,9 @@ def test_what_is_said_fits_every_modality() -> None:
     said = [f for change in bad for f in diagnose(history(**HEALTHY | change), distinct=0.1).findings]
     assert len(said) >= 8
     assert not [text for text in said if "window" in text or "entit" in text]
+
+
+def test_embeddings_that_are_not_finite_have_no_numbers_and_raise_nothing() -> None:
+    z = torch.randn(16, 4)
+    z[3, 1] = float("inf")
+    assert all(math.isnan(value) for value in embedding_health(z).values())
