@@ -121,7 +121,7 @@ def test_a_wrong_name_is_answered_with_close_ones(name: str, close: str) -> None
 
 @pytest.mark.parametrize("name", ["zzz", "keras:zzz", ""])
 def test_a_name_like_no_other_is_answered_with_how_to_write_one(name: str) -> None:
-    with pytest.raises(ValueError, match="write 'vit', 'torchvision:<model>' or 'timm:<model>'"):
+    with pytest.raises(ValueError, match="write 'resnet', 'vit', 'torchvision:<model>' or 'timm:<model>'"):
         build_encoder(name)
 
 
