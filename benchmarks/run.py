@@ -88,7 +88,7 @@ def _page(result: dict[str, Any], *, with_authors: bool) -> str:
         "",
         "Written by `python -m benchmarks.run --authors <checkout>`; the numbers are also in `results.json`. The",
         f"checkout is of {REPOSITORY}, which is not part of this project. Ratios are of two things timed in the same",
-        "run, taking turns; above 1 means that mmssl is faster.",
+        "run, taking turns; above 1 means that mmssl is faster. With `--only` the other rows are of an earlier run.",
         "",
         f"Machine: {result['machine']}, torch {result['torch']}, {result['threads']} threads.",
         "",
