@@ -1,6 +1,6 @@
 """Pretrain SimCLR on images, and say whether that helped.
 
-    python -m mmssl.recipes.vision_simclr                                    # 5,000 digits: 2.5 minutes on two cores, 96 %
+    python -m mmssl.recipes.vision_simclr                       # 5,000 digits: 2.5 minutes on two cores, 96 %
     python -m mmssl.recipes.vision_simclr data.path=photos data.size=64
     python -m mmssl.recipes.vision_simclr --config-dir recipes/vision_simclr --config-name cifar10
 
