@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lightning_fabric import Fabric
+from torch import nn
 
 from mmssl.eval.evaluate import PROTOCOLS, Evaluation, evaluate_features, evaluate_predictions, protocol_for
 from mmssl.eval.features import Features, Labels
@@ -178,3 +181,15 @@ class Scores:
         if self.task is None:
             raise ValueError("there is no task to score: the data has no labels, or no test part")
         return self.task
+
+
+class EncoderScores(Scores):
+    """Scores of a modality's encoders and controls on the task's examples."""
+
+    @abstractmethod
+    def controls(self) -> None:
+        """Score what has nothing to do with the encoder; without a task nothing. Called on rank 0."""
+
+    @abstractmethod
+    def encoder(self, encoder: nn.Module, *, subject: str, seed: int, fabric: Fabric) -> None:
+        """Score an encoder; without a task nothing. Called on all ranks, as fine-tuning needs them; rank 0 scores."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from lightning_fabric import Fabric
 from torch import nn
 
 from mmssl.recipes.results import Embedded
-from mmssl.recipes.scores import EvaluateConfig, Scores, Task
+from mmssl.recipes.scores import EncoderScores, EvaluateConfig, Task
 from mmssl.timeseries.controls import minirocket, statistics
 from mmssl.timeseries.dataset import SeriesData, labelled
 from mmssl.timeseries.embedder import SeriesEmbedder
@@ -29,7 +30,7 @@ class SeriesEvaluateConfig(EvaluateConfig):
     max_windows: int = 20_000  # labelled windows of each part that are scored; more are drawn from at random
 
 
-class SeriesScores(Scores):
+class SeriesScores(EncoderScores):
     """Scores on labelled windows.
 
     Args:
@@ -50,9 +51,9 @@ class SeriesScores(Scores):
                 task = Task(data.name, data.split, train_y, test_y, groups, examples="windows", entities="entities")
         super().__init__(task, cfg, method=method, title=title, controls=CONTROLS)
 
-    def encoder(self, encoder: nn.Module, *, subject: str, seed: int) -> None:
+    def encoder(self, encoder: nn.Module, *, subject: str, seed: int, fabric: Fabric) -> None:
         """Score an encoder."""
-        if self.labelled:
+        if self.labelled and fabric.global_rank == 0:
             self.add(subject, seed, encode_windows(encoder, self.train), encode_windows(encoder, self.test))
 
     def controls(self) -> None:

@@ -10,14 +10,13 @@ from mmssl.eval.records import Record, read_results, to_json
 from mmssl.eval.table import intervals
 
 
-def sweep(folder: Path, names: Sequence[str], run_one: Callable[[str, Path], None], *, protocol: str) -> list[Record]:
+def sweep(folder: Path, names: Sequence[str], run_one: Callable[[str, Path], None]) -> list[Record]:
     """Run what has no results yet, and write ``results.json`` and ``table.csv`` after each.
 
     Args:
         folder: of the sweep; data set ``name`` gets ``folder / name``.
         names: of the data sets.
         run_one: runs a data set in a folder, or goes on with what is there.
-        protocol: id of the protocol that the table shows.
     """
     records: list[Record] = []
     for i, name in enumerate(names):
@@ -27,28 +26,35 @@ def sweep(folder: Path, names: Sequence[str], run_one: Callable[[str, Path], Non
             run_one(name, folder / name)
         records += read_results(results)
         (folder / "results.json").write_text(to_json(records))
-        _write_table(folder / "table.csv", records, protocol)
+        _write_table(folder / "table.csv", records)
     print("\n" + (folder / "table.csv").read_text())
     return records
 
 
-def _write_table(path: Path, records: Sequence[Record], protocol: str) -> None:
-    """Accuracy in percent: a row a data set, and their mean."""
+def _write_table(path: Path, records: Sequence[Record]) -> None:
+    """What decides, in percent: a row a data set, and their mean.
+
+    That is what the first record of a data set is: the first protocol, and the measure that goes with the labels.
+    """
     names = list(dict.fromkeys(record.dataset for record in records))
-    rows, columns = [], list(dict.fromkeys(record.subject for record in records if record.protocol == protocol))
-    sums = dict.fromkeys(columns, 0.0)
+    first = {name: next(record for record in records if record.dataset == name) for name in names}
+    decides = [r for r in records if (r.protocol, r.metric) == (first[r.dataset].protocol, first[r.dataset].metric)]
+    columns = list(dict.fromkeys(record.subject for record in decides))
+    values: dict[str, list[float]] = {subject: [] for subject in columns}
+    rows = []
     for name in names:
-        scores = intervals([r for r in records if r.dataset == name])
-        cells = {"dataset": name}
+        scores = intervals([r for r in decides if r.dataset == name])
+        cells = {"dataset": name, "measure": first[name].metric}
         for subject in columns:
-            score = scores[subject, protocol, "accuracy", "all"]
-            sums[subject] += score.mean
+            score = scores[subject, first[name].protocol, first[name].metric, "all"]
+            values[subject].append(score.mean)
             cells[subject] = f"{100 * score.mean:.1f}"
             if score.half_width == score.half_width:
                 cells[subject] += f" ± {100 * score.half_width:.1f}"
         rows.append(cells)
-    rows.append({"dataset": "mean", **{s: f"{100 * sums[s] / len(names):.2f}" for s in columns}})
+    means = {subject: f"{100 * sum(v) / len(v):.2f}" for subject, v in values.items()}
+    rows.append({"dataset": "mean", "measure": "", **means})
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["dataset", *columns])
+        writer = csv.DictWriter(file, ["dataset", "measure", *columns])
         writer.writeheader()
         writer.writerows(rows)

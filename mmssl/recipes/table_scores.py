@@ -14,7 +14,7 @@ from torch import nn
 
 from mmssl.eval.evaluate import BOOSTED
 from mmssl.eval.measures import ACCURACY, AUC, MEASURES, R2, Measure
-from mmssl.recipes.scores import EvaluateConfig, Scores, Task
+from mmssl.recipes.scores import EncoderScores, EvaluateConfig, Task
 from mmssl.tabular.controls import boosting, columns
 from mmssl.tabular.dataset import Part, TableData, TableSource
 from mmssl.tabular.encode import encode_rows
@@ -32,6 +32,7 @@ class FineTuneConfig:
     epochs: int = 30
     batch_size: int = 128
     lr_encoder: float = 1e-3
+    head: list[int] = field(default_factory=list)  # widths of its hidden layers; [256, 256] in SCARF's paper
     lr_head: float = 1e-3
     weight_decay: float = 0.0
 
@@ -71,7 +72,7 @@ class Rows:
 Semi = Callable[[nn.Module, Rows, Fabric, int], tuple[str, Floats]]
 
 
-class RowScores(Scores):
+class RowScores(EncoderScores):
     """Scores on labelled rows.
 
     Args:
@@ -182,7 +183,7 @@ def fine_tuned(
 ) -> Iterator[tuple[str, Floats]]:
     """Protocol ids, and probabilities ``(m, n_classes)`` of the test rows, or estimates ``(m,)``."""
     train, test = (TableSource(torch.from_numpy(x).to(fabric.device)) for x in (rows.x, rows.test))
-    settings = asdict(cfg)
+    settings = asdict(cfg) | {"head": tuple(cfg.head)}
     for strategy in strategies(settings.pop("strategy"), n_labelled=len(rows.y)):
         tuned = finetune(
             encoder,

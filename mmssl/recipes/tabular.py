@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,18 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mmssl.core.distributed import rank, world_size
-from mmssl.core.health import Diagnosis
-from mmssl.core.statistics import estimate_statistics
-from mmssl.recipes import session
-from mmssl.recipes.results import Embedded, write_results
-from mmssl.recipes.scores import UNTRAINED
+from mmssl.recipes.experiment import Experiment, Recipe, Training, run_recipe
+from mmssl.recipes.results import Embedded
 from mmssl.recipes.table_scores import RowScores, Semi, TabularEvaluateConfig
-from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
+from mmssl.recipes.training import HealthConfig, TrainConfig, work_out
 from mmssl.tabular.dataset import DataConfig, TableData, TableSource, load_data
 from mmssl.tabular.embedder import TableEmbedder
 from mmssl.tabular.encoder import ENCODERS
 from mmssl.tabular.stopping import Patience, fixed_loss
-from mmssl.train.batches import ShuffledBatches
-from mmssl.train.export import save_embedder
-from mmssl.train.fit import setup_fabric
 from mmssl.train.pretrain import Probe
-from mmssl.train.run import Run
 
 DEFAULT_DATA = "breast_cancer"
 LOOKED_AT = 256  # rows that health looks at
-ESTIMATED = 10  # batches for the statistics of batch normalisation before training
 EPOCHS = 100  # of the pretraining at most, unless train.steps or train.epochs says otherwise
 FEWEST_STEPS = 1_000  # of it, for small tables
 LOOK_EVERY = 25  # steps at least from one look at the validation rows to the next
@@ -84,115 +75,77 @@ class TabularConfig:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TableRecipe(Recipe):
     """What tells one recipe for tables from another.
 
     Args:
-        name: of its module.
-        title: of its method.
         sizes: width and depth of the paper's MLP for columns of these cardinalities.
         build: ``(encoder, cfg, rows, cardinalities)`` to the method; rows ``(n, M)`` are what it learns from.
         semi: fits labels with the help of unlabelled rows, if the method has a way of its own; see `RowScores`.
     """
 
-    name: str
-    title: str
     sizes: Callable[[Sequence[int]], tuple[int, int]]
     build: Callable[[Any, Any, Tensor, Sequence[int]], nn.Module]
     semi: Callable[[Any], Semi | None] | None = None
 
-    @property
-    def subject(self) -> str:
-        return self.name.removeprefix("tabular_")
 
-
-def run_tabular(cfg: TabularConfig, recipe: Recipe) -> Path:
+def run_tabular(cfg: TabularConfig, recipe: TableRecipe) -> Path:
     """Pretrain, evaluate, report; returns the run folder."""
-    fabric = setup_fabric(device=cfg.train.device, precision=cfg.train.precision)  # type: ignore[arg-type]
-    cfg = session.configuration(cfg)
+    return run_recipe(cfg, recipe, prepare)
+
+
+def prepare(cfg: Any, recipe: TableRecipe, fabric: Fabric) -> TableExperiment:
+    """Open the data and work out the settings."""
     if cfg.data.name is None and cfg.data.path is None:
         cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
     data = load_data(cfg.data, seed=cfg.train.seed)
+    return experiment(cfg, recipe, data, fabric)
+
+
+def experiment(cfg: Any, recipe: TableRecipe, data: TableData, fabric: Fabric) -> TableExperiment:
+    """Work out the settings for ``data``."""
     semi = None if recipe.semi is None else recipe.semi(cfg)
     scores = RowScores(data, cfg.evaluate, method=recipe.subject, title=recipe.title, semi=semi)
-    cfg = settle(cfg, recipe, data, labelled=scores.labelled)
-    run = session.open_run(cfg, recipe=recipe.name, fabric=fabric)
-    with session.resume_hint(run, recipe.name, show=fabric.global_rank == 0):
-        pretrain_and_score(cfg, recipe, data, scores, run, fabric)
-    return run.path
+    return TableExperiment(settle(cfg, recipe, data, labelled=scores.labelled), recipe, data, scores, fabric)
 
 
-def pretrain_and_score(
-    cfg: TabularConfig, recipe: Recipe, data: TableData, scores: RowScores, run: Run, fabric: Fabric
-) -> None:
-    """All seeds into ``run``, then the report."""
-    main_rank = fabric.global_rank == 0
-    if main_rank:
-        print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
-        scores.controls()
-    first: TableEmbedder | None = None
-    diagnoses = []
-    assert cfg.train.seeds is not None
-    for seed in range(cfg.train.seed, cfg.train.seed + cfg.train.seeds):
-        encoder = new_encoder(cfg, data, seed=seed, fabric=fabric)
-        scores.encoder(encoder, subject=UNTRAINED, seed=seed, fabric=fabric)
-        final, diagnosis = pretrained(encoder, cfg, recipe, data, run, seed=seed, fabric=fabric)
-        diagnoses.append(diagnosis)
-        scores.encoder(final, subject=recipe.subject, seed=seed, fabric=fabric)
-        if first is None:
-            names = None if cfg.data.names is None else tuple(cfg.data.names)
-            first = TableEmbedder(final, data.preprocessor, cfg.data.id, names, tuple(cfg.data.missing))
-            if main_rank:
-                save_embedder(run.path, first)
-    assert first is not None
-    if main_rank:
-        write_results(
-            run,
-            cfg,
-            scores,
-            diagnoses,
-            embedded(data, first),
-            recipe=recipe.name,
-            dataset=data.name,
-            description=data.description,
+class TableExperiment(Experiment):
+    """A configuration and its table; see `Experiment`."""
+
+    recipe: TableRecipe
+
+    def __init__(self, cfg: Any, recipe: TableRecipe, data: TableData, scores: RowScores, fabric: Fabric) -> None:
+        super().__init__(cfg, recipe, data, scores, fabric)
+        self.data = data
+
+    def make_encoder(self) -> nn.Module:
+        return make_encoder(self.cfg.model, self.data.preprocessor.cardinalities)
+
+    def source(self) -> TableSource:
+        return TableSource(self._rows())
+
+    def training(self, encoder: nn.Module, seed: int) -> Training:
+        """Part of the rows is held out, and its loss under fixed corruptions ends the training."""
+        cfg, x = self.cfg, self._rows()
+        held, learnt = hold_out(len(x), cfg.stopping.fraction, seed=seed)
+        rows, validation = x[learnt.to(x.device)], x[held.to(x.device)]
+        return Training(
+            self.recipe.build(encoder, cfg, rows, self.data.preprocessor.cardinalities),
+            TableSource(rows),
+            Probe(rows[:LOOKED_AT].cpu(), encoder, _validation_loss(validation, cfg.train.batch_size)),
+            None if cfg.stopping.patience is None else _stop(cfg.stopping.patience),
         )
-    fabric.barrier()
 
+    def embedder(self, encoder: nn.Module) -> TableEmbedder:
+        cfg = self.cfg.data
+        names = None if cfg.names is None else tuple(cfg.names)
+        return TableEmbedder(encoder, self.data.preprocessor, cfg.id, names, tuple(cfg.missing))
 
-def new_encoder(cfg: TabularConfig, data: TableData, *, seed: int, fabric: Fabric) -> nn.Module:
-    """The encoder with random weights, and the statistics that its batch normalisation has on training rows."""
-    torch.manual_seed(seed)
-    encoder = make_encoder(cfg.model, data.preprocessor.cardinalities).to(fabric.device)
-    rows = TableSource(torch.from_numpy(data.train.x).to(fabric.device))
-    seen = ShuffledBatches(rows, batch_size=cfg.train.batch_size, seed=seed)
-    estimate_statistics(encoder, islice(seen(), ESTIMATED))
-    return encoder
+    def embedded(self, embedder: TableEmbedder) -> Embedded:
+        return embedded(self.data, embedder)
 
-
-def pretrained(
-    encoder: nn.Module, cfg: Any, recipe: Recipe, data: TableData, run: Run, *, seed: int, fabric: Fabric
-) -> tuple[nn.Module, Diagnosis]:
-    """The training of one seed into ``run``, or what is left of it there; the trained encoder, and its health."""
-    x = torch.from_numpy(data.train.x).to(fabric.device)
-    held, learnt = hold_out(len(x), cfg.stopping.fraction, seed=seed)
-    rows, validation = x[learnt.to(x.device)], x[held.to(x.device)]
-    method = recipe.build(encoder, cfg, rows, data.preprocessor.cardinalities)
-    if fabric.device.type == "cuda" and fabric.world_size > 1:  # torch has none for CPUs
-        method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-    if cfg.train.compile:
-        encoder.compile()
-    diagnosis = train_seed(
-        method,
-        TableSource(rows),
-        probe=Probe(rows[:LOOKED_AT].cpu(), encoder, _validation_loss(validation, cfg.train.batch_size)),
-        train=cfg.train,
-        health=cfg.health,
-        run=run,
-        fabric=fabric,
-        seed=seed,
-        stop=None if cfg.stopping.patience is None else _stop(cfg.stopping.patience),
-    )
-    return method.export(), diagnosis  # type: ignore[operator]
+    def _rows(self) -> Tensor:
+        return torch.from_numpy(self.data.train.x).to(self.fabric.device)
 
 
 def make_encoder(model: ModelConfig, cardinalities: Sequence[int]) -> nn.Module:
@@ -242,7 +195,7 @@ def _stop(patience: int) -> Callable[[Sequence[Mapping[str, float]]], bool]:
     return stop
 
 
-def settle(cfg: TabularConfig, recipe: Recipe, data: TableData, *, labelled: bool) -> TabularConfig:
+def settle(cfg: TabularConfig, recipe: TableRecipe, data: TableData, *, labelled: bool) -> TabularConfig:
     """Every None that stands for a value is replaced by it, so that config.yaml hides nothing."""
     if cfg.model.name not in ENCODERS:
         raise ValueError(f"model.name must be one of {', '.join(ENCODERS)}, got {cfg.model.name!r}")

@@ -22,23 +22,18 @@ from mmssl.recipes import tabular_scarf, tabular_vime
 from mmssl.recipes.command import command_line
 from mmssl.recipes.scores import Task
 from mmssl.recipes.table_scores import FineTuneConfig, Floats, boosted, fine_tuned, task_and_rows
-from mmssl.recipes.tabular import (
-    ModelConfig,
-    Recipe,
-    StoppingConfig,
-    TabularConfig,
-    new_encoder,
-    pretrained,
-    settle,
-    train_config,
-)
+from mmssl.recipes.tabular import ModelConfig, StoppingConfig, TableRecipe, TabularConfig, experiment, train_config
+from mmssl.recipes.tabular_vime import SemiConfig, semi_supervised
 from mmssl.recipes.training import TrainConfig
+from mmssl.tabular.cells import FlatCells
 from mmssl.tabular.dataset import DataConfig, TableData, load_data
+from mmssl.tabular.vime import RATE
 from mmssl.train.fit import setup_fabric
 from mmssl.train.run import Run
 
 METHODS = ("scratch", "scarf", "vime", "boosting")
-RECIPES: dict[str, tuple[Recipe, type[TabularConfig]]] = {
+PREDICTORS = ("vime-semi", "mlp")  # VIME's second stage, and its predictor fitted to the columns and labels alone
+RECIPES: dict[str, tuple[TableRecipe, type[TabularConfig]]] = {
     "scarf": (tabular_scarf.RECIPE, tabular_scarf.Config),
     "vime": (tabular_vime.RECIPE, tabular_vime.Config),
 }
@@ -50,13 +45,15 @@ class Config:
 
     names: list[str] = field(default_factory=lambda: ["breast_cancer"])
     root: str | None = None  # folder of public tables on disk
-    methods: list[str] = field(default_factory=lambda: list(METHODS))
-    shares: list[float] = field(default_factory=lambda: [1.0])  # of the labels of the training rows
+    methods: list[str] = field(default_factory=lambda: list(METHODS))  # also vime-semi and mlp, its supervised baseline
+    rows: int | None = None  # of the training part, drawn anew for each seed where there are more; None: all
+    shares: list[float] = field(default_factory=lambda: [1.0])  # of the labels of these rows
     seeds: int = 5
     model: ModelConfig = field(default_factory=lambda: ModelConfig(hidden=256, depth=4))  # the same for all methods
     train: TrainConfig = field(default_factory=train_config)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+    semi: SemiConfig = field(default_factory=SemiConfig)
     out: str = "compare.csv"
     work: str = "runs/tabular_compare"  # folder of the pretrained encoders
 
@@ -69,7 +66,7 @@ class Row:
         table: name of the data.
         share: of the training labels.
         seed: of weights, batches, split and labels.
-        method: one of `METHODS`.
+        method: one of `METHODS` or `PREDICTORS`.
         protocol: versioned id of how labels were fitted.
         metric: ``"auc"``, ``"accuracy"`` or ``"r2"``.
         value: on the test rows.
@@ -90,8 +87,8 @@ class Row:
 
 def main(cfg: Config) -> Path:
     """Everything that the file lacks; returns its path."""
-    if unknown := [name for name in cfg.methods if name not in METHODS]:
-        raise ValueError(f"unknown methods {unknown}; there are {list(METHODS)}")
+    if unknown := [name for name in cfg.methods if name not in METHODS + PREDICTORS]:
+        raise ValueError(f"unknown methods {unknown}; there are {[*METHODS, *PREDICTORS]}")
     if wrong := [share for share in cfg.shares if not 0 < share <= 1]:
         raise ValueError(f"shares must lie between 0 and 1, got {wrong}")
     fabric = setup_fabric(device=cfg.train.device, precision=cfg.train.precision)  # type: ignore[arg-type]
@@ -100,9 +97,10 @@ def main(cfg: Config) -> Path:
         for seed in range(cfg.train.seed, cfg.train.seed + cfg.seeds):
             done = {(row.share, row.method) for row in read_rows(out) if (row.table, row.seed) == (name, seed)}
             wanted = [method for method in cfg.methods if any((share, method) not in done for share in cfg.shares)]
-            data = load_data(DataConfig(name=name, root=cfg.root), seed=seed) if wanted else None
+            if not wanted:
+                continue
+            data = bounded(load_data(DataConfig(name=name, root=cfg.root), seed=seed), cfg.rows, seed)
             for method in wanted:
-                assert data is not None
                 shares = [share for share in cfg.shares if (share, method) not in done]
                 for row in compared(replace(cfg, shares=shares), data, method, seed=seed, fabric=fabric):
                     _append(out, row)
@@ -112,16 +110,30 @@ def main(cfg: Config) -> Path:
     return out
 
 
+def bounded(data: TableData, rows: int | None, seed: int) -> TableData:
+    """At most so many training rows; scales and vocabularies stay those of all of them."""
+    if rows is None or len(data.train) <= rows:
+        return data
+    chosen = np.sort(np.random.default_rng(seed).choice(len(data.train), rows, replace=False))
+    return replace(data, train=data.train.select(chosen))
+
+
 def compared(cfg: Config, data: TableData, method: str, *, seed: int, fabric: Fabric) -> Iterator[Row]:
     """One method at every share of the labels."""
-    encoder = None if method == "boosting" else _encoder(cfg, data, method, seed=seed, fabric=fabric)
+    cardinalities = data.preprocessor.cardinalities
+    encoder = FlatCells(cardinalities) if method in ("boosting", "mlp") else _encoder(cfg, data, method, seed, fabric)
     assert data.test is not None
     for share in cfg.shares:
         labels = max(2, round(share * len(data.train.labelled)))
         task, rows = task_and_rows(data, labels=labels, seed=seed)
         scored: Iterable[tuple[str, Floats]]
-        if encoder is None:
-            scored = [(BOOSTED, boosted(rows, data.preprocessor.cardinalities))]
+        if method == "boosting":
+            scored = [(BOOSTED, boosted(rows, cardinalities))]
+        elif method == "vime-semi":
+            scored = [semi_supervised(encoder, rows, fabric, seed, cfg=cfg.semi, rate=RATE)]
+        elif method == "mlp":
+            alone = replace(cfg.semi, beta=0.0)
+            scored = [("mlp/1", semi_supervised(encoder, rows, fabric, seed, cfg=alone, rate=RATE)[1])]
         else:
             scored = fine_tuned(encoder, rows, cfg.finetune, fabric=fabric, seed=seed)
         for protocol, outputs in scored:
@@ -170,16 +182,17 @@ def _append(path: Path, row: Row) -> None:
         writer.writerow(asdict(row) | {"value": f"{row.value:.6f}"})
 
 
-def _encoder(cfg: Config, data: TableData, method: str, *, seed: int, fabric: Fabric) -> nn.Module:
+def _encoder(cfg: Config, data: TableData, method: str, seed: int, fabric: Fabric) -> nn.Module:
     """With random weights, or pretrained on all training rows."""
+    method = method.removesuffix("-semi")
     recipe, config = RECIPES.get(method, RECIPES["scarf"])  # only the encoder's sizes matter for random weights
     settings = config(model=cfg.model, train=cfg.train, stopping=cfg.stopping)
-    settings = settle(settings, recipe, data, labelled=True)
-    encoder = new_encoder(settings, data, seed=seed, fabric=fabric)
+    ours = experiment(settings, recipe, data, fabric)
+    encoder = ours.new_encoder(seed)
     if method == "scratch":
         return encoder
     run = Run.at(Path(cfg.work) / data.name / method)
-    return pretrained(encoder, settings, recipe, data, run, seed=seed, fabric=fabric)[0]
+    return ours.pretrained(encoder, run, seed)[0].export()  # type: ignore[operator]
 
 
 def _value(task: Task, outputs: Floats) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.recipes.command import command_line
-from mmssl.recipes.tabular import Recipe, TabularConfig, run_tabular
+from mmssl.recipes.tabular import TableRecipe, TabularConfig, run_tabular
 from mmssl.tabular.augment import Marginals, corrupted_columns
 from mmssl.tabular.scarf import scarf
 
@@ -60,7 +60,7 @@ def build(encoder: Any, cfg: Config, rows: Tensor, cardinalities: Sequence[int])
     )
 
 
-RECIPE = Recipe("tabular_scarf", "SCARF", sizes=lambda cardinalities: (256, 4), build=build)
+RECIPE = TableRecipe("tabular_scarf", "SCARF", sizes=lambda cardinalities: (256, 4), build=build)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmssl.recipes.command import command_line
 from mmssl.recipes.table_scores import Floats, Rows, Semi
-from mmssl.recipes.tabular import Recipe, TabularConfig, hold_out, run_tabular
+from mmssl.recipes.tabular import TableRecipe, TabularConfig, hold_out, run_tabular
 from mmssl.tabular.cells import FlatCells
 from mmssl.tabular.dataset import TableSource
 from mmssl.tabular.stopping import Patience
@@ -147,7 +147,7 @@ class _Labelled:
         return self.x[rows], self.y[rows]
 
 
-RECIPE = Recipe(
+RECIPE = TableRecipe(
     "tabular_vime",
     "VIME",
     sizes=lambda cardinalities: (FlatCells(cardinalities).dim, 1),

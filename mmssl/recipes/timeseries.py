@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,14 +16,12 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from mmssl.core.methods import scaling
-from mmssl.core.statistics import estimate_statistics
 from mmssl.core.types import Encoder
 from mmssl.eval.report import Section
-from mmssl.recipes import session
-from mmssl.recipes.results import write_results
-from mmssl.recipes.scores import UNTRAINED
+from mmssl.recipes.experiment import Experiment, Recipe, Sizes, Training, run_recipe
+from mmssl.recipes.results import Embedded
 from mmssl.recipes.series_report import SeriesEvaluateConfig, SeriesScores, embedded_windows
-from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
+from mmssl.recipes.training import HealthConfig, TrainConfig, work_out
 from mmssl.timeseries.augment import (
     ChannelDropout,
     CropResize,
@@ -45,15 +42,10 @@ from mmssl.timeseries.dataset import DataConfig, SeriesData, SeriesSource, load_
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.encoders.build import build_encoder
 from mmssl.timeseries.pictures import sheet
-from mmssl.train.batches import ShuffledBatches
-from mmssl.train.export import save_embedder
-from mmssl.train.fit import setup_fabric
 from mmssl.train.pretrain import Probe
-from mmssl.train.run import Run
 
 DEFAULT_DATA = "BasicMotions"
 LOOKED_AT = 64  # windows that health looks at
-ESTIMATED = 10  # batches for the statistics of batch normalisation before training
 PREVIEWED = 6  # windows whose views the report shows
 C = TypeVar("C", bound=Any)
 
@@ -111,6 +103,7 @@ class SeriesConfig:
     train: TrainConfig = field(default_factory=train_config)
     health: HealthConfig = field(default_factory=HealthConfig)
     evaluate: SeriesEvaluateConfig = field(default_factory=SeriesEvaluateConfig)
+    names: list[str] = field(default_factory=list)  # several data sets of an archive, one after the other
     root: str = "runs"  # folder of all runs
     resume: str | None = None  # a run folder to go on with
 
@@ -123,130 +116,89 @@ class JointConfig(SeriesConfig):
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What settings are worked out from.
+class SeriesSizes(Sizes):
+    """The same for series.
 
     Args:
-        samples: training windows.
-        batch: of a step, over all processes.
-        steps: of the training.
-        dim: of the encoder.
         timestamps: of the longest window.
     """
 
-    samples: int
-    batch: int
-    steps: int
-    dim: int
     timestamps: int
-
-    @property
-    def epoch(self) -> float:
-        """Share of the training that one epoch is."""
-        return min(1.0, self.samples / self.batch / self.steps)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What tells one recipe from another.
+class SeriesRecipe(Recipe):
+    """What tells one recipe for series from another.
 
     Args:
-        name: of its module.
-        title: of its method.
         build: ``(encoder, cfg, data)`` to the method.
         settle: ``(cfg.method, sizes)`` to the same without a None.
         lr: learning rate, where the user says nothing.
         steps: of the optimiser, likewise.
     """
 
-    name: str
-    title: str
     build: Callable[[Any, Any, SeriesData], nn.Module]
-    settle: Callable[[Any, Sizes], Any]
+    settle: Callable[[Any, SeriesSizes], Any]
     lr: float = 1e-3
     steps: int = 300
 
-    @property
-    def subject(self) -> str:
-        return self.name.removeprefix("timeseries_").replace("_", "-")
 
-
-def run_series(cfg: SeriesConfig, recipe: Recipe) -> Path:
+def run_series(cfg: SeriesConfig, recipe: SeriesRecipe) -> Path:
     """Pretrain, evaluate, report; returns the run folder."""
-    fabric = setup_fabric(device=cfg.train.device, precision=cfg.train.precision)  # type: ignore[arg-type]
-    cfg = session.configuration(cfg)
-    if cfg.data.name is None and cfg.data.path is None:
-        cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
+    return run_recipe(cfg, recipe, prepare)
+
+
+def prepare(cfg: Any, recipe: SeriesRecipe, fabric: Fabric) -> SeriesExperiment:
+    """Open the data and work out the settings; what cannot work is said now."""
+    cfg = with_default_data(cfg)
     data = load_data(cfg.data, seed=cfg.train.seed)
     scores = SeriesScores(data, cfg.evaluate, method=recipe.subject, title=recipe.title)
     cfg = settle(cfg, recipe, data, labelled=scores.labelled)
     try_out(cfg, recipe, data)
-    run = session.open_run(cfg, recipe=recipe.name, fabric=fabric)
-    with session.resume_hint(run, recipe.name, show=fabric.global_rank == 0):
-        pretrain_and_score(cfg, recipe, data, scores, run, fabric)
-    return run.path
+    return SeriesExperiment(cfg, recipe, data, scores, fabric)
 
 
-def pretrain_and_score(
-    cfg: Any, recipe: Recipe, data: SeriesData, scores: SeriesScores, run: Run, fabric: Fabric
-) -> None:
-    """All seeds into ``run``, then the report."""
-    main_rank = fabric.global_rank == 0
-    if main_rank:
-        print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
-        scores.controls()
-    source = SeriesSource(data.train)
-    looked_at = np.random.default_rng(0).permutation(len(source))[:LOOKED_AT]
-    first: SeriesEmbedder | None = None
-    sections: list[Section] = []
-    diagnoses = []
-    for seed in range(cfg.train.seed, cfg.train.seed + cfg.train.seeds):
-        torch.manual_seed(seed)
-        encoder = make_encoder(cfg, data)
-        estimate_statistics(
-            encoder, islice(ShuffledBatches(source, batch_size=cfg.train.batch_size, seed=seed)(), ESTIMATED)
-        )
-        if main_rank:
-            scores.encoder(encoder, subject=UNTRAINED, seed=seed)
-        method = recipe.build(encoder, cfg, data)
-        if fabric.device.type == "cuda" and fabric.world_size > 1:  # torch has none for CPUs
-            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-        if cfg.train.compile:
-            encoder.compile()
-        diagnosis = train_seed(
-            method,
-            source,
-            probe=Probe(source.fetch(looked_at), encoder),
-            train=cfg.train,
-            health=cfg.health,
-            run=run,
-            fabric=fabric,
-            seed=seed,
-        )
-        diagnoses.append(diagnosis)
-        final = method.export()  # type: ignore[operator]
-        if main_rank:
-            scores.encoder(final, subject=recipe.subject, seed=seed)
-        if first is None:
-            reading = {name: getattr(cfg.data, name) for name in ("window", "stride", "id", "time", "resample")}
-            first = SeriesEmbedder(final, arguments(cfg, data), data.preprocessor, **reading)
-            if main_rank:
-                save_embedder(run.path, first)
-                sections = previews(method, source)
-    assert first is not None
-    if main_rank:
-        write_results(
-            run,
-            cfg,
-            scores,
-            diagnoses,
-            embedded_windows(data, first),
-            recipe=recipe.name,
-            dataset=data.name,
-            description=data.description,
-            sections=sections,
-        )
-    fabric.barrier()
+def with_default_data(cfg: C) -> C:
+    """The default data where the user names none."""
+    if cfg.data.name is None and cfg.data.path is None:
+        return replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
+    return cfg
+
+
+class SeriesExperiment(Experiment):
+    """A configuration and its series; see `Experiment`."""
+
+    recipe: SeriesRecipe
+
+    def __init__(self, cfg: Any, recipe: Recipe, data: SeriesData, scores: SeriesScores, fabric: Fabric) -> None:
+        super().__init__(cfg, recipe, data, scores, fabric)
+        self.data = data
+
+    def make_encoder(self) -> nn.Module:
+        return make_encoder(self.cfg, self.data)
+
+    def source(self) -> SeriesSource:
+        return SeriesSource(self.data.train)
+
+    def training(self, encoder: nn.Module, seed: int) -> Training:
+        source = self.source()
+        looked_at = np.random.default_rng(0).permutation(len(source))[:LOOKED_AT]
+        method = self.recipe.build(encoder, self.cfg, self.data)
+        return Training(method, source, Probe(source.fetch(looked_at), encoder))
+
+    def embedder(self, encoder: nn.Module) -> SeriesEmbedder:
+        reading = {name: getattr(self.cfg.data, name) for name in ("window", "stride", "id", "time", "resample")}
+        return SeriesEmbedder(encoder, self.arguments(), self.data.preprocessor, **reading)
+
+    def arguments(self) -> dict[str, Any]:
+        """What the encoder is built with, beside its name."""
+        return arguments(self.cfg, self.data)
+
+    def embedded(self, embedder: SeriesEmbedder) -> Embedded:
+        return embedded_windows(self.data, embedder)
+
+    def sections(self, method: nn.Module, encoder: nn.Module) -> list[Section]:
+        return previews(method, self.source())
 
 
 def arguments(cfg: Any, data: SeriesData) -> dict[str, Any]:
@@ -279,7 +231,7 @@ def make_views(cfg: Any) -> SeriesViews:
     return SeriesViews(Pipeline(tuple(make() for used, make in steps if used)))
 
 
-def settle(cfg: C, recipe: Recipe, data: SeriesData, *, labelled: bool) -> C:
+def settle(cfg: C, recipe: SeriesRecipe, data: SeriesData, *, labelled: bool) -> C:
     """Every None that stands for a value is replaced by it, so that config.yaml hides nothing."""
     batch = min(cfg.train.batch_size, len(data.train))
     train = work_out(
@@ -291,13 +243,13 @@ def settle(cfg: C, recipe: Recipe, data: SeriesData, *, labelled: bool) -> C:
     )
     assert train.steps is not None
     dim = cast(Encoder, make_encoder(cfg, data)).dim
-    sizes = Sizes(len(data.train), train.batch_size, train.steps, dim, data.train.length)
+    sizes = SeriesSizes(len(data.train), train.batch_size, train.steps, dim, data.train.length)
     if cfg.train.warmup is None:
         train = replace(train, warmup=scaling.warmup(sizes.samples, sizes.batch, sizes.steps))
     return replace(cfg, train=train, method=recipe.settle(cfg.method, sizes))
 
 
-def try_out(cfg: Any, recipe: Recipe, data: SeriesData) -> None:
+def try_out(cfg: Any, recipe: SeriesRecipe, data: SeriesData) -> None:
     """Put the method together and show it two windows: what cannot work is said now, not after minutes of scoring.
 
     Raises:
@@ -305,11 +257,6 @@ def try_out(cfg: Any, recipe: Recipe, data: SeriesData) -> None:
     """
     method = recipe.build(make_encoder(cfg, data), cfg, data)
     method(SeriesSource(data.train).fetch(np.arange(2)))
-
-
-def filled(settings: C, **values: Any) -> C:
-    """``settings`` with ``values`` where they are None."""
-    return replace(settings, **{name: value for name, value in values.items() if getattr(settings, name) is None})
 
 
 def previews(method: Any, source: SeriesSource) -> list[Section]:

@@ -14,7 +14,8 @@ from typing import Any
 from mmssl.core.methods.barlow_twins import barlow_twins
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.recipes.command import command_line
-from mmssl.recipes.timeseries import JointConfig, Recipe, Sizes, filled, make_views, run_series
+from mmssl.recipes.experiment import filled
+from mmssl.recipes.timeseries import JointConfig, SeriesRecipe, SeriesSizes, make_views, run_series
 from mmssl.timeseries.dataset import SeriesData
 
 
@@ -42,14 +43,14 @@ def build(encoder: Any, cfg: Config, data: SeriesData) -> JointEmbedding:
     return barlow_twins(encoder, make_views(cfg), **asdict(cfg.method))
 
 
-def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
+def settle(method: MethodConfig, sizes: SeriesSizes) -> MethodConfig:
     return filled(
         method,
         width=4 * sizes.dim,
     )
 
 
-RECIPE = Recipe("timeseries_barlow_twins", "Barlow Twins", build=build, settle=settle)
+RECIPE = SeriesRecipe("timeseries_barlow_twins", "Barlow Twins", build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

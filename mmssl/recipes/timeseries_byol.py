@@ -15,7 +15,8 @@ from mmssl.core.methods import scaling
 from mmssl.core.methods.byol import byol
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.recipes.command import command_line
-from mmssl.recipes.timeseries import JointConfig, Recipe, Sizes, filled, make_views, run_series
+from mmssl.recipes.experiment import filled
+from mmssl.recipes.timeseries import JointConfig, SeriesRecipe, SeriesSizes, make_views, run_series
 from mmssl.timeseries.dataset import SeriesData
 
 
@@ -44,7 +45,7 @@ def build(encoder: Any, cfg: Config, data: SeriesData) -> JointEmbedding:
     return byol(encoder, make_views(cfg), **asdict(cfg.method))
 
 
-def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
+def settle(method: MethodConfig, sizes: SeriesSizes) -> MethodConfig:
     return filled(
         method,
         hidden=2 * sizes.dim,
@@ -52,7 +53,7 @@ def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
     )
 
 
-RECIPE = Recipe("timeseries_byol", "BYOL", build=build, settle=settle)
+RECIPE = SeriesRecipe("timeseries_byol", "BYOL", build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

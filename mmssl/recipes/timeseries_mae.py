@@ -14,7 +14,8 @@ from typing import Any
 from mmssl.core.methods.mae import MAE
 from mmssl.core.transformer import sincos_1d
 from mmssl.recipes.command import command_line
-from mmssl.recipes.timeseries import ModelConfig, Recipe, SeriesConfig, Sizes, filled, run_series
+from mmssl.recipes.experiment import filled
+from mmssl.recipes.timeseries import ModelConfig, SeriesConfig, SeriesRecipe, SeriesSizes, run_series
 from mmssl.timeseries.dataset import SeriesData
 from mmssl.timeseries.encoders.patch_transformer import PatchTransformer
 
@@ -51,11 +52,11 @@ def build(encoder: Any, cfg: Config, data: SeriesData) -> MAE:
     return MAE(encoder, positions=positions, **method)
 
 
-def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
+def settle(method: MethodConfig, sizes: SeriesSizes) -> MethodConfig:
     return filled(method, decoder_dim=sizes.dim // 2)
 
 
-RECIPE = Recipe("timeseries_mae", "MAE", build=build, settle=settle)
+RECIPE = SeriesRecipe("timeseries_mae", "MAE", build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

@@ -11,30 +11,23 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
+from torch import nn
 
-from mmssl.eval.evaluate import PROTOCOLS
-from mmssl.recipes import session
+from mmssl.eval.report import Section
 from mmssl.recipes.command import command_line
-from mmssl.recipes.results import write_results
-from mmssl.recipes.scores import UNTRAINED
-from mmssl.recipes.series_report import SeriesEvaluateConfig, SeriesScores, embedded_windows
-from mmssl.recipes.sweep import sweep
-from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
-from mmssl.timeseries.dataset import DataConfig, SeriesData, SeriesSource, load_data
-from mmssl.timeseries.embedder import SeriesEmbedder
+from mmssl.recipes.experiment import Recipe, Training, run_recipe
+from mmssl.recipes.series_report import SeriesEvaluateConfig, SeriesScores
+from mmssl.recipes.timeseries import LOOKED_AT, SeriesExperiment, with_default_data
+from mmssl.recipes.training import HealthConfig, TrainConfig, work_out
+from mmssl.timeseries.dataset import DataConfig, SeriesData, load_data
 from mmssl.timeseries.encoder import DilatedConvEncoder
 from mmssl.timeseries.ts2vec import TS2Vec
-from mmssl.train.export import save_embedder
-from mmssl.train.fit import setup_fabric
 from mmssl.train.pretrain import Probe
-from mmssl.train.run import Run
 
-RECIPE = "timeseries_ts2vec"
-DEFAULT_DATA = "BasicMotions"
 PROBE_STEPS = 20_000  # timestamps of the windows that health looks at
 
 
@@ -75,81 +68,40 @@ class Config:
 
 def main(cfg: Config) -> Path:
     """Pretrain, evaluate, report; returns the run folder."""
-    fabric = setup_fabric(device=cfg.train.device, precision=cfg.train.precision)  # type: ignore[arg-type]
-    cfg = session.configuration(cfg)
-    if not cfg.names:
-        return run_one(cfg, fabric).path
-    run = session.open_run(cfg, recipe=RECIPE, fabric=fabric)
-
-    def one(name: str, folder: Path) -> None:
-        run_one(replace(cfg, names=[], data=replace(cfg.data, name=name)), fabric, folder)
-
-    sweep(run.path, cfg.names, one, protocol=PROTOCOLS[cfg.evaluate.protocols[0]].id)
-    return run.path
+    return run_recipe(cfg, RECIPE, prepare)
 
 
-def run_one(cfg: Config, fabric: Fabric, folder: Path | None = None) -> Run:
-    """One data set, all seeds."""
-    if cfg.data.name is None and cfg.data.path is None:
-        cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
+def prepare(cfg: Config, recipe: Recipe, fabric: Fabric) -> TS2VecExperiment:
+    """Open the data and work out the settings."""
+    cfg = with_default_data(cfg)
     data = load_data(cfg.data, min_length=2 ** (cfg.method.temporal_unit + 1), seed=cfg.train.seed)
-    scores = SeriesScores(data, cfg.evaluate, method="ts2vec", title="TS2Vec")
-    cfg = with_defaults(cfg, data, labelled=scores.labelled)
-    run = session.open_run(cfg, recipe=RECIPE, fabric=fabric, folder=folder)
-    whole = run if folder is None else Run(folder.parent)
-    with session.resume_hint(whole, RECIPE, show=fabric.global_rank == 0):
-        pretrain_and_score(cfg, data, scores, run, fabric)
-    return run
+    scores = SeriesScores(data, cfg.evaluate, method=recipe.subject, title=recipe.title)
+    return TS2VecExperiment(with_defaults(cfg, data, labelled=scores.labelled), recipe, data, scores, fabric)
 
 
-def pretrain_and_score(cfg: Config, data: SeriesData, scores: SeriesScores, run: Run, fabric: Fabric) -> None:
-    """All seeds into ``run``, then the report."""
-    main_rank = fabric.global_rank == 0
-    if main_rank:
-        print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
-        scores.controls()
-    source = SeriesSource(data.train)
-    looked_at = np.random.default_rng(0).permutation(len(source))[: max(16, min(64, PROBE_STEPS // source.length))]
-    first: SeriesEmbedder | None = None
-    diagnoses = []
-    assert cfg.train.seeds is not None
-    for seed in range(cfg.train.seed, cfg.train.seed + cfg.train.seeds):
-        torch.manual_seed(seed)
-        arguments = {"in_channels": len(data.preprocessor.channels), **asdict(cfg.model)}
-        encoder = DilatedConvEncoder(**arguments)
-        if main_rank:
-            scores.encoder(encoder, subject=UNTRAINED, seed=seed)
-        method = TS2Vec(encoder, seed=seed, **asdict(cfg.method))
-        if cfg.train.compile:
-            method.compile_encoder()
-        probe = Probe(source.fetch(looked_at), encoder)
-        diagnosis = train_seed(
-            method,
-            source,
-            probe=probe,
-            train=cfg.train,
-            health=cfg.health,
-            run=run,
-            fabric=fabric,
-            seed=seed,
-        )
-        diagnoses.append(diagnosis)
-        final = method.export()
-        assert isinstance(final, DilatedConvEncoder)
-        if main_rank:
-            scores.encoder(final, subject="ts2vec", seed=seed)
-        if first is None:
-            options = {name: getattr(cfg.data, name) for name in ("window", "stride", "id", "time", "resample")}
-            first = SeriesEmbedder(final, arguments, data.preprocessor, **options)
-            if main_rank:
-                save_embedder(run.path, first)
-    assert first is not None
-    if main_rank:
-        embedded = embedded_windows(data, first)
-        write_results(
-            run, cfg, scores, diagnoses, embedded, recipe=RECIPE, dataset=data.name, description=data.description
-        )
-    fabric.barrier()
+class TS2VecExperiment(SeriesExperiment):
+    """TS2Vec has an encoder of its own, and as few windows are looked at as they are long."""
+
+    def make_encoder(self) -> DilatedConvEncoder:
+        return DilatedConvEncoder(**self.arguments())
+
+    def arguments(self) -> dict[str, Any]:
+        return {"in_channels": len(self.data.preprocessor.channels), **asdict(self.cfg.model)}
+
+    def training(self, encoder: nn.Module, seed: int) -> Training:
+        source = self.source()
+        count = max(16, min(LOOKED_AT, PROBE_STEPS // source.length))
+        looked_at = np.random.default_rng(0).permutation(len(source))[:count]
+        assert isinstance(encoder, DilatedConvEncoder)
+        method = TS2Vec(encoder, seed=seed, **asdict(self.cfg.method))
+        return Training(method, source, Probe(source.fetch(looked_at), encoder))
+
+    def compile(self, method: nn.Module, encoder: nn.Module) -> None:
+        assert isinstance(method, TS2Vec)
+        method.compile_encoder()
+
+    def sections(self, method: nn.Module, encoder: nn.Module) -> list[Section]:
+        return []  # its views are masks inside the encoder
 
 
 def with_defaults(cfg: Config, data: SeriesData, *, labelled: bool) -> Config:
@@ -164,5 +116,7 @@ def with_defaults(cfg: Config, data: SeriesData, *, labelled: bool) -> Config:
     return replace(cfg, train=train, model=replace(cfg.model, missing=missing))
 
 
+RECIPE = Recipe("timeseries_ts2vec", "TS2Vec")
+
 if __name__ == "__main__":
-    command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE}")
+    command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

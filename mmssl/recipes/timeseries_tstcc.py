@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mmssl.recipes.command import command_line
-from mmssl.recipes.timeseries import Recipe, SeriesConfig, Sizes, filled, run_series, train_config
+from mmssl.recipes.experiment import filled
+from mmssl.recipes.timeseries import SeriesConfig, SeriesRecipe, SeriesSizes, run_series, train_config
 from mmssl.recipes.training import TrainConfig
 from mmssl.timeseries.dataset import SeriesData
 from mmssl.timeseries.encoders.tstcc import ConvEncoder
@@ -64,11 +65,11 @@ def build(encoder: Any, cfg: Config, data: SeriesData) -> TSTCC:
     return TSTCC(encoder, augment, seed=cfg.train.seed, **method)
 
 
-def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
+def settle(method: MethodConfig, sizes: SeriesSizes) -> MethodConfig:
     return filled(method, future=max(1, sizes.timestamps // 20))
 
 
-RECIPE = Recipe("timeseries_tstcc", "TS-TCC", build=build, settle=settle)
+RECIPE = SeriesRecipe("timeseries_tstcc", "TS-TCC", build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,32 +18,23 @@ from torch import nn
 
 from mmssl.core.distributed import world_size
 from mmssl.core.methods import scaling
-from mmssl.core.statistics import estimate_statistics
 from mmssl.eval.report import Section
-from mmssl.recipes import session
-from mmssl.recipes.results import Embedded, write_results
-from mmssl.recipes.scores import UNTRAINED, EvaluateConfig, Scores, Task
-from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
-from mmssl.train.batches import ShuffledBatches
-from mmssl.train.export import save_embedder
-from mmssl.train.finetune import finetune, predict, strategies
-from mmssl.train.fit import setup_fabric
+from mmssl.recipes.experiment import Experiment, Recipe, Sizes, Training, filled, run_recipe
+from mmssl.recipes.image_scores import ImageScores, VisionEvaluateConfig, embedded
+from mmssl.recipes.results import Embedded
+from mmssl.recipes.training import HealthConfig, TrainConfig, work_out
 from mmssl.train.pretrain import Probe
-from mmssl.train.run import Run
 from mmssl.vision.augment import BYOLViews, MultiCropViews, SimCLRViews
-from mmssl.vision.controls import pixels
-from mmssl.vision.dataset import DataConfig, ImageData, ImageSource, labelled, load_data
+from mmssl.vision.dataset import DataConfig, ImageData, ImageSource, load_data
 from mmssl.vision.embedder import ImageEmbedder
-from mmssl.vision.encode import encode_images
 from mmssl.vision.encoder import ImageEncoder, build_encoder
 from mmssl.vision.images import ImageSet
 from mmssl.vision.parallel import processes
-from mmssl.vision.pictures import sheet, thumbnail
+from mmssl.vision.pictures import sheet
 from mmssl.vision.vit import VisionTransformer
 
 DEFAULT_DATA = "mnist5k"
 DIGITS = ("mnist5k", "MNIST", "QMNIST", "SVHN", "USPS")  # a mirrored 2 is no 2
-CONTROLS = {"pixels": "raw pixels"}
 SIZES: dict[str, dict[str, Any]] = {  # of a plain encoder, where the user names none
     "resnet": {"stem": "standard", "layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]},
     "vit": {
@@ -59,7 +48,6 @@ SIZES: dict[str, dict[str, Any]] = {  # of a plain encoder, where the user names
     },
 }
 LOOKED_AT = 256  # images that health looks at
-ESTIMATED = 10  # batches for the statistics of batch normalisation before training
 PREVIEWED = 8  # images whose views the report shows
 C = TypeVar("C", bound=Any)
 
@@ -110,16 +98,6 @@ class ViewsConfig(CropConfig):
     local_crop: list[float] = field(default_factory=lambda: [0.05, 0.2])
 
 
-@dataclass
-class VisionEvaluateConfig(EvaluateConfig):
-    """How features are scored; only where there are labels."""
-
-    protocols: list[str] = field(default_factory=lambda: ["probe", "knn200"])
-    controls: list[str] = field(default_factory=lambda: list(CONTROLS))
-    strategy: str = "none"  # fine-tuning: none, auto (by the number of labels), linear, partial, full, or all
-    max_images: int = 60_000  # labelled images of each part that are scored; more are drawn from at random
-
-
 def train_config(**settings: Any) -> TrainConfig:
     """The training section of a vision recipe: learning rate and warm-up from the data, cosine to zero."""
     usual: dict[str, Any] = {"batch_size": 256, "lr": None, "warmup": None, "workers": None}
@@ -142,185 +120,80 @@ class VisionConfig:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What settings are worked out from.
-
-    Args:
-        samples: training images.
-        batch: of a step, over all processes.
-        steps: of the training.
-        dim: of the encoder.
-    """
-
-    samples: int
-    batch: int
-    steps: int
-    dim: int
-
-    @property
-    def epoch(self) -> float:
-        """Share of the training that one epoch is; a tenth at most, as a short training may end before."""
-        return min(0.1, self.samples / self.batch / self.steps)
-
-
-@dataclass(frozen=True)
-class Recipe:
+class ImageRecipe(Recipe):
     """What tells one vision recipe from another.
 
     Args:
-        name: of its module.
-        title: of its method.
         lr: learning rate at 256 images a step.
-        steps: of the optimiser, where the user says nothing.
         build: ``(encoder, cfg, data)`` to the method.
         settle: ``(cfg.method, sizes)`` to the same without a None.
         pictures: further sections of the report, ``(method, encoder, data)``.
+        steps: of the optimiser, where the user says nothing.
     """
 
-    name: str
-    title: str
     lr: float
     build: Callable[[Any, Any, ImageData], nn.Module]
     settle: Callable[[Any, Sizes], Any]
     pictures: Callable[[Any, nn.Module, ImageData], Sequence[Section]] | None = None
     steps: int = 600
 
-    @property
-    def subject(self) -> str:
-        return self.name.removeprefix("vision_").replace("_", "-")
 
-
-def run_vision(cfg: VisionConfig, recipe: Recipe) -> Path:
+def run_vision(cfg: VisionConfig, recipe: ImageRecipe) -> Path:
     """Pretrain, evaluate, report; returns the run folder."""
-    fabric = setup_fabric(device=cfg.train.device, precision=cfg.train.precision)  # type: ignore[arg-type]
-    cfg = session.configuration(cfg)
+    return run_recipe(cfg, recipe, prepare)
+
+
+def prepare(cfg: Any, recipe: ImageRecipe, fabric: Fabric) -> ImageExperiment:
+    """Open the data and work out the settings; what cannot work is said now."""
     if cfg.data.name is None and cfg.data.path is None:
         cfg = replace(cfg, data=replace(cfg.data, name=DEFAULT_DATA))
     data = load_data(cfg.data, seed=cfg.train.seed)
-    scored = Scored(data, cfg, recipe)
+    scores = ImageScores(data, cfg.evaluate, method=recipe.subject, title=recipe.title)
     cfg, encoder = settle(cfg, recipe, data)
     try_out(cfg, recipe, data, encoder.to(fabric.device))
-    run = session.open_run(cfg, recipe=recipe.name, fabric=fabric)
-    with session.resume_hint(run, recipe.name, show=fabric.global_rank == 0):
-        pretrain_and_score(cfg, recipe, data, scored, run, fabric)
-    return run.path
+    return ImageExperiment(cfg, recipe, data, scores, fabric)
 
 
-def pretrain_and_score(cfg: Any, recipe: Recipe, data: ImageData, scored: Scored, run: Run, fabric: Fabric) -> None:
-    """All seeds into ``run``, then the report."""
-    main_rank = fabric.global_rank == 0
-    if main_rank:
-        print(f"{data.name}\n{data.description}\nrun: {run.path}", flush=True)
-        if scored.scores.labelled:
-            print("scoring the controls first", flush=True)
-        scored.controls()
-    source = ImageSource(data.train, device=fabric.device)
-    looked_at = np.random.default_rng(0).permutation(len(data.train))[:LOOKED_AT]
-    first: ImageEmbedder | None = None
-    sections: list[Section] = []
-    diagnoses = []
-    for seed in range(cfg.train.seed, cfg.train.seed + cfg.train.seeds):
-        torch.manual_seed(seed)
-        encoder = make_encoder(cfg, data).to(fabric.device)
-        seen = ShuffledBatches(source, batch_size=cfg.train.batch_size, seed=seed)
-        estimate_statistics(encoder, (data.preprocessor(batch) for batch in islice(seen(), ESTIMATED)))
-        scored.encoder(encoder, subject=UNTRAINED, seed=seed, fabric=fabric)
-        method = recipe.build(encoder, cfg, data)
-        method = method.to(memory_format=torch.channels_last)
-        if fabric.device.type == "cuda" and fabric.world_size > 1:  # torch has none for CPUs
-            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-        if cfg.train.compile:
-            compile_encoder(encoder)
-        diagnosis = train_seed(
-            method,
-            source,
-            probe=Probe(data.train.fetch(looked_at), partial(embed, encoder, data)),
-            train=cfg.train,
-            health=cfg.health,
-            run=run,
-            fabric=fabric,
-            seed=seed,
-        )
-        diagnoses.append(diagnosis)
-        final = method.export()  # type: ignore[operator]
-        scored.encoder(final, subject=recipe.subject, seed=seed, fabric=fabric)
-        if first is None:
-            first = ImageEmbedder(final, encoder.arguments, data.preprocessor, **reading(cfg))
-            if main_rank:
-                save_embedder(run.path, first)
-                sections = previews(method, data)
-                if recipe.pictures is not None:
-                    sections += recipe.pictures(method, final, data)
-    assert first is not None
-    if main_rank:
-        write_results(
-            run,
-            cfg,
-            scored.scores,
-            diagnoses,
-            embedded(data, first),
-            recipe=recipe.name,
-            dataset=data.name,
-            description=data.description,
-            sections=sections,
-        )
-    fabric.barrier()
+class ImageExperiment(Experiment):
+    """A configuration and its images; see `Experiment`."""
 
+    recipe: ImageRecipe
 
-class Scored:
-    """Scores of encoders on the labelled images."""
-
-    def __init__(self, data: ImageData, cfg: Any, recipe: Recipe) -> None:
+    def __init__(self, cfg: Any, recipe: ImageRecipe, data: ImageData, scores: ImageScores, fabric: Fabric) -> None:
+        super().__init__(cfg, recipe, data, scores, fabric)
         self.data = data
-        self.cfg = cfg.evaluate
-        strategies(self.cfg.strategy, n_labelled=0)  # complains of an unknown one now, not after the training
-        self.scores = Scores(self._task(), self.cfg, method=recipe.subject, title=recipe.title, controls=CONTROLS)
 
-    def _task(self) -> Task | None:
-        data = self.data
-        if data.test is None:
-            return None
-        self.train, train_y = labelled(data.train, limit=self.cfg.max_images, seed=0)
-        self.test, test_y = labelled(data.test, limit=self.cfg.max_images, seed=0)
-        if not len(self.test):
-            return None
-        return Task(
-            data.name,
-            data.split,
-            np.asarray(train_y.tolist()),  # numbers or text, no longer objects: scikit-learn refuses objects
-            np.asarray(test_y.tolist()),
-            self.test.groups,
-            examples="images",
-        )
+    def make_encoder(self) -> ImageEncoder | VisionTransformer:
+        return make_encoder(self.cfg, self.data)
 
-    def controls(self) -> None:
-        """Score what has nothing to do with the encoder."""
-        for name in self.cfg.controls if self.scores.labelled else ():
-            train, test = (pixels(images, self.data.preprocessor) for images in (self.train, self.test))
-            self.scores.add(name, 0, train, test)
+    def source(self) -> ImageSource:
+        return ImageSource(self.data.train, device=self.fabric.device)
 
-    def encoder(self, encoder: nn.Module, *, subject: str, seed: int, fabric: Fabric) -> None:
-        """Score the frozen features of an encoder, and what fine-tuning makes of it."""
-        task = self.scores.task
-        if task is None:
-            return
-        if fabric.global_rank == 0:
-            train, test = (encode_images(encoder, images, self.data.preprocessor) for images in (self.train, self.test))
-            self.scores.add(subject, seed, train, test)
-        for strategy in strategies(self.cfg.strategy, n_labelled=len(task.train_y)):
-            tuned = finetune(
-                encoder,
-                strategy,
-                source=ImageSource(self.train, device=fabric.device),
-                labels=task.train_codes,
-                n_classes=len(task.classes),
-                fabric=fabric,
-                preprocess=self.data.preprocessor,
-                seed=seed,
-            )
-            if fabric.global_rank == 0:
-                codes = predict(tuned, ImageSource(self.test, device=fabric.device), fabric=fabric)
-                self.scores.add_predictions(subject, tuned.protocol, seed, task.classes[codes])
+    def inputs(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.data.preprocessor(batch)
+
+    def training(self, encoder: nn.Module, seed: int) -> Training:
+        train = self.data.train
+        looked_at = np.random.default_rng(0).permutation(len(train))[:LOOKED_AT]
+        method = self.recipe.build(encoder, self.cfg, self.data)
+        probe = Probe(train.fetch(looked_at), lambda x: encoder(self.inputs(x)))
+        return Training(method.to(memory_format=torch.channels_last), self.source(), probe)
+
+    def compile(self, method: nn.Module, encoder: nn.Module) -> None:
+        """The blocks of a transformer, which masked methods enter without calling the encoder; any other as a whole."""
+        (encoder.model.blocks if isinstance(encoder, VisionTransformer) else encoder).compile()
+
+    def embedder(self, encoder: nn.Module) -> ImageEmbedder:
+        assert isinstance(encoder, ImageEncoder | VisionTransformer)
+        reading = {name: getattr(self.cfg.data, name) for name in ("fit", "layout", "id", "image")}
+        return ImageEmbedder(encoder, encoder.arguments, self.data.preprocessor, **reading)
+
+    def embedded(self, embedder: ImageEmbedder) -> Embedded:
+        return embedded(self.data, embedder)
+
+    def sections(self, method: nn.Module, encoder: nn.Module) -> list[Section]:
+        pictures = () if self.recipe.pictures is None else self.recipe.pictures(method, encoder, self.data)
+        return [*previews(method, self.data), *pictures]
 
 
 def make_encoder(cfg: Any, data: ImageData) -> ImageEncoder | VisionTransformer:
@@ -378,7 +251,7 @@ def make_views(cfg: Any, data: ImageData) -> Callable[[Any], list[torch.Tensor]]
     return BYOLViews(size, scale=views.crop, blur=views.blur[:2], solarize=views.solarize[:2], **look)
 
 
-def settle(cfg: C, recipe: Recipe, data: ImageData) -> tuple[C, ImageEncoder | VisionTransformer]:
+def settle(cfg: C, recipe: ImageRecipe, data: ImageData) -> tuple[C, ImageEncoder | VisionTransformer]:
     """Every None that stands for a value is replaced by it, so that config.yaml hides nothing; and the encoder.
 
     Raises:
@@ -446,7 +319,7 @@ def check_views(views: ViewsConfig, train: TrainConfig, patch: int) -> None:
         )
 
 
-def try_out(cfg: Any, recipe: Recipe, data: ImageData, encoder: nn.Module) -> None:
+def try_out(cfg: Any, recipe: ImageRecipe, data: ImageData, encoder: nn.Module) -> None:
     """Put the method together and show it two images: what cannot work is said now, not after minutes of scoring.
 
     Raises:
@@ -462,21 +335,6 @@ def try_out(cfg: Any, recipe: Recipe, data: ImageData, encoder: nn.Module) -> No
             f"{recipe.title} with model.name={cfg.model.name} does not run on images of {size} x {size} pixels: "
             f"{error}\nTry another data.size or another model.name"
         ) from error
-
-
-def compile_encoder(encoder: nn.Module) -> None:
-    """The blocks of a transformer, which masked methods enter without calling the encoder; any other as a whole."""
-    (encoder.model.blocks if isinstance(encoder, VisionTransformer) else encoder).compile()
-
-
-def filled(settings: C, **values: Any) -> C:
-    """``settings`` with ``values`` where they are None."""
-    return replace(settings, **{name: value for name, value in values.items() if getattr(settings, name) is None})
-
-
-def embed(encoder: nn.Module, data: ImageData, x: torch.Tensor) -> torch.Tensor:
-    """Raw images to ``(B, dim)``."""
-    return encoder(data.preprocessor(x))
 
 
 def previews(method: Any, data: ImageData) -> list[Section]:
@@ -506,34 +364,3 @@ def on_screen(x: torch.Tensor, data: ImageData) -> torch.Tensor:
     """A standardised image ``(C, H, W)`` back on the scale 0 to 1."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (data.preprocessor.mean, data.preprocessor.std))
     return (x.cpu() * std + mean).clamp(0, 1)
-
-
-def embedded(data: ImageData, embedder: ImageEmbedder) -> Embedded:
-    """All images, train first."""
-    parts = [("train", data.train)] + ([("test", data.test)] if data.test is not None else [])
-    names = np.concatenate([images.names for _, images in parts])
-    labels = np.concatenate([
-        images.labels if images.labels is not None else np.full(len(images), None) for _, images in parts
-    ])  # fmt: skip
-    ends = np.cumsum([len(images) for _, images in parts])
-
-    def picture(i: int) -> str:
-        part = int(np.searchsorted(ends, i, side="right"))
-        images = parts[part][1]
-        return thumbnail(images.fetch(np.asarray([i - (ends[part] - len(images))]))[0])
-
-    return Embedded(
-        features=np.concatenate([embedder.features(images) for _, images in parts]),
-        columns={
-            "image": names,
-            "split": np.concatenate([np.full(len(images), part) for part, images in parts]),
-            "label": labels,
-        },
-        name=lambda i: str(names[i]),
-        picture=picture,
-    )
-
-
-def reading(cfg: Any) -> dict[str, Any]:
-    """How the data was read: the default for new data."""
-    return {name: getattr(cfg.data, name) for name in ("fit", "layout", "id", "image")}

@@ -16,7 +16,8 @@ from typing import Any
 from mmssl.core.methods.barlow_twins import barlow_twins
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.recipes.command import command_line
-from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision
+from mmssl.recipes.experiment import Sizes, filled
+from mmssl.recipes.vision import ImageRecipe, VisionConfig, make_views, run_vision
 from mmssl.vision.dataset import ImageData
 
 
@@ -48,7 +49,7 @@ def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
     return filled(method, width=4 * sizes.dim)
 
 
-RECIPE = Recipe("vision_barlow_twins", "Barlow Twins", lr=1e-3, build=build, settle=settle)
+RECIPE = ImageRecipe("vision_barlow_twins", "Barlow Twins", lr=1e-3, build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

@@ -17,8 +17,9 @@ from mmssl.core.methods import scaling
 from mmssl.core.methods.byol import byol
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.recipes.command import command_line
+from mmssl.recipes.experiment import Sizes, filled
 from mmssl.recipes.training import TrainConfig
-from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision, train_config
+from mmssl.recipes.vision import ImageRecipe, VisionConfig, make_views, run_vision, train_config
 from mmssl.vision.dataset import ImageData
 
 
@@ -52,7 +53,7 @@ def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
     return filled(method, hidden=2 * sizes.dim, momentum=scaling.teacher_momentum(sizes.samples, sizes.batch))
 
 
-RECIPE = Recipe("vision_byol", "BYOL", lr=0.12, build=build, settle=settle)
+RECIPE = ImageRecipe("vision_byol", "BYOL", lr=0.12, build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

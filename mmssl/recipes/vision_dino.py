@@ -22,8 +22,9 @@ from mmssl.core.methods.dino import dino
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.eval.report import Section
 from mmssl.recipes.command import command_line
+from mmssl.recipes.experiment import Sizes, filled
 from mmssl.recipes.training import TrainConfig
-from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision, some, train_config
+from mmssl.recipes.vision import ImageRecipe, VisionConfig, make_views, run_vision, some, train_config
 from mmssl.vision.dataset import ImageData
 from mmssl.vision.pictures import sheet
 
@@ -87,7 +88,7 @@ def attention_maps(method: Any, encoder: Any, data: ImageData) -> list[Section]:
     return [Section("Attention", sheet(rows, titles), "Attention of the class token in the last block; white is most.")]
 
 
-RECIPE = Recipe("vision_dino", "DINO", lr=0.12, build=build, settle=settle, pictures=attention_maps)
+RECIPE = ImageRecipe("vision_dino", "DINO", lr=0.12, build=build, settle=settle, pictures=attention_maps)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

@@ -19,14 +19,13 @@ from mmssl.core.methods.mae import MAE
 from mmssl.core.transformer import sincos_2d
 from mmssl.eval.report import Section
 from mmssl.recipes.command import command_line
+from mmssl.recipes.experiment import Sizes, filled
 from mmssl.recipes.training import TrainConfig
 from mmssl.recipes.vision import (
     CropConfig,
+    ImageRecipe,
     ModelConfig,
-    Recipe,
-    Sizes,
     VisionConfig,
-    filled,
     on_screen,
     run_vision,
     some,
@@ -109,7 +108,7 @@ def reconstructions(method: MAE, encoder: Any, data: ImageData) -> list[Section]
     return [Section("Reconstructions", sheet(rows, ["image", "what the encoder saw", "reconstruction"]), caption)]
 
 
-RECIPE = Recipe("vision_mae", "MAE", lr=2e-3, steps=1000, build=build, settle=settle, pictures=reconstructions)
+RECIPE = ImageRecipe("vision_mae", "MAE", lr=2e-3, steps=1000, build=build, settle=settle, pictures=reconstructions)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

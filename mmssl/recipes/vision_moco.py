@@ -17,7 +17,8 @@ from mmssl.core.methods import scaling
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.core.methods.moco import moco
 from mmssl.recipes.command import command_line
-from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision
+from mmssl.recipes.experiment import Sizes, filled
+from mmssl.recipes.vision import ImageRecipe, VisionConfig, make_views, run_vision
 from mmssl.vision.dataset import ImageData
 
 
@@ -57,7 +58,7 @@ def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
     )
 
 
-RECIPE = Recipe("vision_moco", "MoCo v2", lr=1e-3, build=build, settle=settle)
+RECIPE = ImageRecipe("vision_moco", "MoCo v2", lr=1e-3, build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

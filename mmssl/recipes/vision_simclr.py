@@ -16,7 +16,8 @@ from typing import Any
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.core.methods.simclr import simclr
 from mmssl.recipes.command import command_line
-from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision
+from mmssl.recipes.experiment import Sizes, filled
+from mmssl.recipes.vision import ImageRecipe, VisionConfig, make_views, run_vision
 from mmssl.vision.dataset import ImageData
 
 
@@ -49,7 +50,7 @@ def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
     return filled(method, hidden=sizes.dim)
 
 
-RECIPE = Recipe("vision_simclr", "SimCLR", lr=1e-3, build=build, settle=settle)
+RECIPE = ImageRecipe("vision_simclr", "SimCLR", lr=1e-3, build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

@@ -16,8 +16,9 @@ from typing import Any
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.core.methods.simsiam import simsiam
 from mmssl.recipes.command import command_line
+from mmssl.recipes.experiment import Sizes, filled
 from mmssl.recipes.training import TrainConfig
-from mmssl.recipes.vision import Recipe, Sizes, VisionConfig, filled, make_views, run_vision, train_config
+from mmssl.recipes.vision import ImageRecipe, VisionConfig, make_views, run_vision, train_config
 from mmssl.vision.dataset import ImageData
 
 
@@ -51,7 +52,7 @@ def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
     return filled(method, hidden=sizes.dim, out=sizes.dim, bottleneck=max(1, (method.out or sizes.dim) // 4))
 
 
-RECIPE = Recipe("vision_simsiam", "SimSiam", lr=0.12, build=build, settle=settle)
+RECIPE = ImageRecipe("vision_simsiam", "SimSiam", lr=0.12, build=build, settle=settle)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")

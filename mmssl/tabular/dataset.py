@@ -65,6 +65,16 @@ class Part:
     def __len__(self) -> int:
         return len(self.x)
 
+    def select(self, positions: npt.NDArray[np.int64]) -> Part:
+        """Some of the rows."""
+        return Part(
+            self.x[positions],
+            None if self.labels is None else self.labels[positions],
+            None if self.ids is None else self.ids[positions],
+            None if self.groups is None else self.groups[positions],
+            self.rows[positions],
+        )
+
     @property
     def labelled(self) -> npt.NDArray[np.int64]:
         """Positions of the rows with a label."""
@@ -173,7 +183,7 @@ class TableSource:
         return len(self.x)
 
     def fetch(self, index: npt.NDArray[np.int64]) -> Tensor:
-        return self.x[torch.from_numpy(index).to(self.x.device, non_blocking=True)]
+        return self.x.index_select(0, torch.from_numpy(index).to(self.x.device, non_blocking=True))
 
 
 def _roles(cfg: DataConfig) -> Roles:

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mmssl.core.distributed import rank, world_size
+from mmssl.core.heads import mlp
 from mmssl.core.schedules import warmup_cosine
 from mmssl.core.types import Augmentation
 from mmssl.train.batches import Index, ShuffledBatches, Source
@@ -53,7 +54,8 @@ class Strategy:
         batch_size: over all processes; smaller where there are fewer examples.
         lr_encoder: of the last group of layers.
         layer_decay: factor of the learning rate from one group to the one before it.
-        lr_head: of the linear layer on top.
+        head: widths of the hidden layers of the head, with ReLU; none is a linear layer on top.
+        lr_head: of the head.
         optimizer: ``"adam"`` or ``"adamw"``.
         weight_decay: of weights; biases and norms have none.
         label_smoothing: share of the target that is spread evenly over the classes.
@@ -67,6 +69,7 @@ class Strategy:
     batch_size: int = 256
     lr_encoder: float = 1e-4
     layer_decay: float = 1.0
+    head: tuple[int, ...] = ()
     lr_head: float = 1e-3
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
@@ -82,17 +85,24 @@ class Strategy:
         for name in ("epochs", "batch_size"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.head and min(self.head) < 1:
+            raise ValueError(f"head must be the widths of its hidden layers, all positive, got {list(self.head)}")
 
     @property
     def protocol(self) -> str:
         """Versioned id, with every setting that is not the one of the strategy of that name."""
         usual = STRATEGIES.get(self.name)
         changed = [
-            f"{f.name}={getattr(self, f.name)}"
+            f"{f.name}={_shown(getattr(self, f.name))}"
             for f in fields(self)
             if usual is not None and getattr(self, f.name) != getattr(usual, f.name)
         ]
         return f"finetune-{self.name}" + (f"({','.join(changed)})" if changed else "") + "/1"
+
+
+def _shown(value: object) -> str:
+    """As it stands in an id, which has no spaces: 256-256 for two layers."""
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 STRATEGIES = {
@@ -142,7 +152,7 @@ class FineTuned:
     """
 
     encoder: nn.Module
-    head: nn.Linear
+    head: nn.Sequential
     preprocess: Preprocess
     protocol: str
 
@@ -160,7 +170,7 @@ def finetune(
     seed: int = 0,
     workers: int = 0,
 ) -> FineTuned:
-    """Fit a copy of ``encoder`` and a linear head to labels; the encoder itself is left as it is.
+    """Fit a copy of ``encoder`` and a head to labels; the encoder itself is left as it is.
 
     Groups of layers come from ``encoder.layers()``, a list of lists of parameters from input to output; an encoder
     without it is a single group. Group i of G has the learning rate ``lr_encoder * layer_decay ** (G - 1 - i)``.
@@ -202,7 +212,7 @@ def finetune(
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        head = nn.Linear(encoder.dim, n_classes or 1).to(fabric.device)  # type: ignore[arg-type]
+        head = mlp([encoder.dim, *strategy.head, n_classes or 1], norm=False).to(fabric.device)  # type: ignore[list-item]
         torch.manual_seed(seed + 7919 * rank())  # processes draw different augmentations and dropout
         if strategy.freeze == "all":
             augment = None
@@ -213,9 +223,11 @@ def finetune(
             classifier = _Classifier(encoder, head, preprocess, augment, strategy.label_smoothing)
             _train(classifier, groups, examples, strategy, fabric, seed, workers)
     if regression:
+        last = head[-1]
+        assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            head.weight.mul_(std)
-            head.bias.mul_(std).add_(mean)
+            last.weight.mul_(std)
+            last.bias.mul_(std).add_(mean)
     protocol = strategy.protocol if augment is None else strategy.protocol.replace("/", "+augment/")
     return FineTuned(encoder.eval(), head, preprocess, protocol)
 
@@ -349,7 +361,7 @@ class _Classifier(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        head: nn.Linear,
+        head: nn.Sequential,
         preprocess: Preprocess,
         augment: Augmentation | None,
         label_smoothing: float,
@@ -408,7 +420,7 @@ def _still(encoder: nn.Module) -> list[nn.Module]:
 
 def _probe(
     encoder: nn.Module,
-    head: nn.Linear,
+    head: nn.Sequential,
     preprocess: Preprocess,
     source: Source,
     labels: Codes | Numbers,
@@ -423,9 +435,11 @@ def _probe(
     std = torch.where(std > 1e-6 * mean.abs(), std, torch.ones_like(std))  # a constant feature is only shifted
     classifier = _Classifier(nn.Identity(), head, nn.Identity(), None, strategy.label_smoothing)
     _train(classifier, [], _Labelled(_Rows((x - mean) / std), labels), strategy, fabric, seed, workers=0)
+    first = head[0]
+    assert isinstance(first, nn.Linear)
     with torch.no_grad():
-        head.weight.div_(std)
-        head.bias.sub_(head.weight @ mean)
+        first.weight.div_(std)
+        first.bias.sub_(first.weight @ mean)
 
 
 def _train(

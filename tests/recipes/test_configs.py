@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 from mmssl.__main__ import main as cli
 from mmssl.core.methods.mae import MAE
-from mmssl.recipes.vision import Recipe, settle
+from mmssl.recipes.vision import ImageRecipe, settle
 from mmssl.vision.data import read_images
 from mmssl.vision.dataset import ImageData
 from mmssl.vision.preprocess import ImagePreprocessor
@@ -83,7 +83,7 @@ def photographs(size: int) -> ImageData:
 @pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e.parent.name.startswith("vision_")], ids=named)
 def test_the_parts_of_a_vision_experiment_fit_together(experiment: Path) -> None:
     recipe = importlib.import_module(f"mmssl.recipes.{experiment.parent.name}").RECIPE
-    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe, ImageRecipe)
     cfg = composed(experiment.parent.name, experiment.stem)
     data = photographs(cfg.data.size or 32)
     with torch.device("meta"):  # shapes without values: a ResNet-50 with a projector of 8,192 takes no memory

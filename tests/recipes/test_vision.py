@@ -181,7 +181,7 @@ def test_the_saved_configuration_hides_no_value(
     def stop(*_: Any, **__: Any) -> None:
         raise Stopped
 
-    monkeypatch.setattr("mmssl.recipes.vision.pretrain_and_score", stop)
+    monkeypatch.setattr("mmssl.recipes.experiment.pretrain_and_score", stop)
     cfg = recipe(name).Config(data=DataConfig(path=str(photos)), root=str(tmp_path))
     cfg.model.name, cfg.train.device = model, "cpu"
     with pytest.raises(Stopped):
