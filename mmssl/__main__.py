@@ -1,4 +1,4 @@
-"""`python -m mmssl`: embed new data with a finished run, and list the recipes."""
+"""`python -m mmssl`: embed new data with a finished run, find similar episodes, look at augmentations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import ast
 import importlib.util
 import sys
+from html import escape
 from pathlib import Path
 
 import mmssl
@@ -24,6 +25,30 @@ def main(arguments: list[str] | None = None) -> int:
     embed.add_argument("--device", default="cpu", help="cpu or cuda")
     embed.set_defaults(command=_embed)
 
+    preview = commands.add_parser("preview", help="draw what each augmentation does to your own data")
+    preview.add_argument("modality", choices=["timeseries"])
+    preview.add_argument("settings", nargs="*", help="data.path=… views.…=…, and the file to write, .html or .png")
+    preview.set_defaults(command=_preview)
+
+    neighbours = commands.add_parser("neighbours", help="find the episodes of a series that are most like one of them")
+    neighbours.add_argument("run", help="run folder of a time-series recipe")
+    neighbours.add_argument("data", help="file or folder of the same schema as the training data")
+    neighbours.add_argument("--at", required=True, metavar="ENTITY/TIME", help="the episode; a row where no times are")
+    neighbours.add_argument("-k", type=int, default=5, help="episodes to find")
+    neighbours.add_argument("--length", type=int, help="rows of an episode; those of the run's windows if left out")
+    neighbours.add_argument("--out", default="neighbours.html", help="picture to write")
+    neighbours.add_argument("--device", default="cpu", help="cpu or cuda")
+    neighbours.set_defaults(command=_neighbours)
+
+    anomaly = commands.add_parser("anomaly", help="say of new data how unlike the training data it is")
+    anomaly.add_argument("run", help="run folder, runs/<recipe>/<time>")
+    anomaly.add_argument("data", help="file or folder of the same schema as the training data")
+    anomaly.add_argument("out", help="table to write: .parquet, .feather or .csv")
+    anomaly.add_argument("--distance", default="knn", help="knn or mahalanobis, between embeddings")
+    anomaly.add_argument("--rate", type=float, default=0.01, help="share of usual data that may be called unusual")
+    anomaly.add_argument("--device", default="cpu", help="cpu or cuda")
+    anomaly.set_defaults(command=_anomaly)
+
     recipes = commands.add_parser("recipes", help="list the recipes")
     recipes.set_defaults(command=_recipes)
 
@@ -38,11 +63,59 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _embed(chosen: argparse.Namespace) -> None:
     embedder = mmssl.load(chosen.run, device=chosen.device)
-    from mmssl.eval.embeddings import write_frame
+    from mmssl.eval.embeddings import write_frame, write_parts
+
+    if hasattr(embedder, "embed_parts"):  # data that may be larger than memory
+        rows = write_parts(embedder.embed_parts(chosen.data), chosen.out)
+    else:
+        frame = embedder.embed(chosen.data)
+        write_frame(frame, chosen.out)
+        rows = len(frame)
+    print(f"{rows:,} embeddings of {embedder.dim} numbers: {chosen.out}")
+
+
+def _preview(chosen: argparse.Namespace) -> None:
+    from mmssl.recipes.command import command_line
+    from mmssl.recipes.series_preview import Config, main
+
+    settings = [setting if "=" in setting else f"out={setting}" for setting in chosen.settings]
+    sys.argv = ["python -m mmssl preview timeseries", *settings]
+    command_line(main, Config, prog=sys.argv[0])
+
+
+def _neighbours(chosen: argparse.Namespace) -> None:
+    from mmssl.eval.report import page
+    from mmssl.eval.table import Table, as_text
+    from mmssl.timeseries.embedder import SeriesEmbedder
+    from mmssl.timeseries.retrieval import gallery, similar_episodes
+
+    embedder = mmssl.load(chosen.run, device=chosen.device)
+    if not isinstance(embedder, SeriesEmbedder):
+        raise ValueError(f"{chosen.run} is no run of a time-series recipe")
+    series = embedder.read(chosen.data)
+    query, found = similar_episodes(embedder, series, at=chosen.at, k=chosen.k, length=chosen.length)
+    title = f"Episodes like {query.entity} from {query.start}"
+    rows = [(episode.entity, episode.start, f"{episode.similarity:.3f}") for episode in found]
+    print(as_text(Table(title, ("entity", "from", "cosine"), tuple(rows))))
+    Path(chosen.out).write_text(page(title, f"<h1>{escape(title)}</h1>{gallery(query, found)}"), encoding="utf-8")
+    print(f"picture: {chosen.out}")
+
+
+def _anomaly(chosen: argparse.Namespace) -> None:
+    embedder = mmssl.load(chosen.run, device=chosen.device)
+    from mmssl.eval.embeddings import read_embeddings, write_frame
+    from mmssl.eval.novelty import novelty
 
     frame = embedder.embed(chosen.data)
-    write_frame(frame, chosen.out)
-    print(f"{len(frame):,} embeddings of {embedder.dim} numbers: {chosen.out}")
+    train = read_embeddings(Path(chosen.run) / "embeddings.parquet", split="train")
+    features = frame.filter(regex=r"^e\d+$")
+    found = novelty(train, features.to_numpy(dtype="float32"), distance=chosen.distance, rate=chosen.rate)
+    known = frame.drop(columns=features.columns)
+    write_frame(known.assign(score=found.scores, unusual=found.unusual), chosen.out)
+    print(
+        f"{found.unusual.sum():,} of {len(frame):,} are unusual: their distance exceeds {found.threshold:.4g}, as that "
+        f"of {chosen.rate:.1%} of the training data does: {chosen.out}"
+    )
 
 
 def _recipes(_: argparse.Namespace) -> None:

@@ -16,10 +16,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mmssl.core.distributed import rank, world_size
-from mmssl.recipes.experiment import Experiment, Recipe, Training, run_recipe
+from mmssl.recipes.experiment import Experiment, Recipe, Sizes, Training, run_recipe
 from mmssl.recipes.results import Embedded
 from mmssl.recipes.table_scores import RowScores, Semi, TabularEvaluateConfig
 from mmssl.recipes.training import HealthConfig, TrainConfig, work_out
+from mmssl.tabular.augment import Marginals, ScarfViews, corrupted_columns
 from mmssl.tabular.dataset import DataConfig, TableData, TableSource, load_data
 from mmssl.tabular.embedder import TableEmbedder
 from mmssl.tabular.encoder import ENCODERS
@@ -28,9 +29,10 @@ from mmssl.train.pretrain import Probe
 
 DEFAULT_DATA = "breast_cancer"
 LOOKED_AT = 256  # rows that health looks at
-EPOCHS = 100  # of the pretraining at most, unless train.steps or train.epochs says otherwise
+EPOCHS = 100  # at most, unless train.steps or train.epochs says otherwise; one of a table that is streamed
 FEWEST_STEPS = 1_000  # of it, for small tables
 LOOK_EVERY = 25  # steps at least from one look at the validation rows to the next
+LOOK_WITHIN = 2_000  # steps at most
 SIZES = {"ResNet": (256, 3), "FTTransformer": (64, 3)}  # hidden, depth; those of an MLP are the method's
 
 
@@ -51,8 +53,8 @@ class ModelConfig:
 class StoppingConfig:
     """Rows that the encoder does not learn from, whose loss under fixed corruptions ends the training."""
 
-    fraction: float = 0.1  # of the training rows; 0 trains all steps
-    patience: int | None = 3  # looks (an epoch apart, 25 steps at least) without a new minimum; None trains all steps
+    fraction: float = 0.1  # of the training rows, or whole blocks of a table that is streamed; 0 trains all steps
+    patience: int | None = 3  # looks (an epoch, 25 to 2,000 steps apart) without a new minimum; None trains all steps
 
 
 def train_config() -> TrainConfig:
@@ -81,11 +83,13 @@ class TableRecipe(Recipe):
     Args:
         sizes: width and depth of the paper's MLP for columns of these cardinalities.
         build: ``(encoder, cfg, rows, cardinalities)`` to the method; rows ``(n, M)`` are what it learns from.
+        settle: ``(cfg.method, sizes)`` to the same without a None.
         semi: fits labels with the help of unlabelled rows, if the method has a way of its own; see `RowScores`.
     """
 
     sizes: Callable[[Sequence[int]], tuple[int, int]]
     build: Callable[[Any, Any, Tensor, Sequence[int]], nn.Module]
+    settle: Callable[[Any, Sizes], Any] = lambda method, sizes: method
     semi: Callable[[Any], Semi | None] | None = None
 
 
@@ -126,12 +130,17 @@ class TableExperiment(Experiment):
 
     def training(self, encoder: nn.Module, seed: int) -> Training:
         """Part of the rows is held out, and its loss under fixed corruptions ends the training."""
-        cfg, x = self.cfg, self._rows()
-        held, learnt = hold_out(len(x), cfg.stopping.fraction, seed=seed)
-        rows, validation = x[learnt.to(x.device)], x[held.to(x.device)]
+        cfg, x, stream = self.cfg, self._rows(), self.data.stream
+        if stream is None:
+            held, learnt = hold_out(len(x), cfg.stopping.fraction, seed=seed)
+            rows, validation = x[learnt.to(x.device)], x[held.to(x.device)]
+        else:  # the rows in memory are some of those that are learnt from
+            assert self.data.validation is not None
+            held_rows = self.data.validation if cfg.stopping.fraction else self.data.validation[:0]
+            rows, validation = x, torch.from_numpy(held_rows).to(x.device)
         return Training(
             self.recipe.build(encoder, cfg, rows, self.data.preprocessor.cardinalities),
-            TableSource(rows),
+            stream or TableSource(rows),
             Probe(rows[:LOOKED_AT].cpu(), encoder, _validation_loss(validation, cfg.train.batch_size)),
             None if cfg.stopping.patience is None else _stop(cfg.stopping.patience),
         )
@@ -161,6 +170,20 @@ def make_encoder(model: ModelConfig, cardinalities: Sequence[int]) -> nn.Module:
             "dropout": model.dropout,
         }
     return ENCODERS[model.name](cardinalities, **options)
+
+
+def make_views(corruption: float, rows: Tensor) -> ScarfViews:
+    """SCARF's views: a row as it is, and with cells drawn anew from the marginals of ``rows`` ``(n, M)``.
+
+    Raises:
+        ValueError: ``corruption`` is so small that both views are the same.
+    """
+    if corrupted_columns(corruption, rows.shape[1]) == 0:
+        raise ValueError(
+            f"method.corruption={corruption} of {rows.shape[1]} columns changes no cell, and both views of a row would "
+            "be the same; raise it"
+        )
+    return ScarfViews(Marginals(rows), corruption)
 
 
 def hold_out(n: int, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -195,7 +218,7 @@ def _stop(patience: int) -> Callable[[Sequence[Mapping[str, float]]], bool]:
     return stop
 
 
-def settle(cfg: TabularConfig, recipe: TableRecipe, data: TableData, *, labelled: bool) -> TabularConfig:
+def settle(cfg: Any, recipe: TableRecipe, data: TableData, *, labelled: bool) -> Any:
     """Every None that stands for a value is replaced by it, so that config.yaml hides nothing."""
     if cfg.model.name not in ENCODERS:
         raise ValueError(f"model.name must be one of {', '.join(ENCODERS)}, got {cfg.model.name!r}")
@@ -203,12 +226,15 @@ def settle(cfg: TabularConfig, recipe: TableRecipe, data: TableData, *, labelled
         raise ValueError(f"stopping.patience must be at least 1, or null for none, got {cfg.stopping.patience}")
     sizes = recipe.sizes(data.preprocessor.cardinalities) if cfg.model.name == "MLP" else SIZES[cfg.model.name]
     hidden, depth = cfg.model.hidden or sizes[0], cfg.model.depth or sizes[1]
-    learnt = len(hold_out(len(data.train), cfg.stopping.fraction, seed=cfg.train.seed)[1])
+    learnt = len(data.stream or hold_out(len(data.train), cfg.stopping.fraction, seed=cfg.train.seed)[1])
     epoch = max(1, learnt // min(cfg.train.batch_size, learnt))
-    train = replace(cfg.train, log_every=cfg.train.log_every or max(epoch, LOOK_EVERY))
-    steps = max(EPOCHS * epoch, FEWEST_STEPS)
+    look = min(max(epoch, LOOK_EVERY), LOOK_WITHIN)
+    train = replace(cfg.train, log_every=cfg.train.log_every or look)
+    steps = max((EPOCHS if data.stream is None else 1) * epoch, FEWEST_STEPS)
     train = work_out(train, samples=learnt, steps=steps, seeds=3 if labelled else 1)
-    return replace(cfg, train=train, model=replace(cfg.model, hidden=hidden, depth=depth))
+    assert train.steps is not None
+    method = recipe.settle(cfg.method, Sizes(learnt, train.batch_size, train.steps, hidden))
+    return replace(cfg, train=train, method=method, model=replace(cfg.model, hidden=hidden, depth=depth))
 
 
 def embedded(data: TableData, embedder: TableEmbedder) -> Embedded:

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from mmssl.core.methods.joint_embedding import JointEmbedding
 from mmssl.recipes.command import command_line
-from mmssl.recipes.tabular import TableRecipe, TabularConfig, run_tabular
-from mmssl.tabular.augment import Marginals, corrupted_columns
+from mmssl.recipes.tabular import TableRecipe, TabularConfig, make_views, run_tabular
 from mmssl.tabular.scarf import scarf
 
 
@@ -46,14 +45,10 @@ def main(cfg: Config) -> Path:
 
 def build(encoder: Any, cfg: Config, rows: Tensor, cardinalities: Sequence[int]) -> JointEmbedding:
     method = cfg.method
-    if corrupted_columns(method.corruption, len(cardinalities)) == 0:
-        raise ValueError(
-            f"method.corruption={method.corruption} of {len(cardinalities)} columns changes no cell, and both views of "
-            "a row would be the same; raise it"
-        )
+    views = make_views(method.corruption, rows)
     return scarf(
         encoder,
-        Marginals(rows),
+        views.marginals,
         corruption=method.corruption,
         temperature=method.temperature,
         hidden=method.hidden,

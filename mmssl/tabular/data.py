@@ -87,7 +87,6 @@ def read_table(
         FileNotFoundError: ``source`` does not exist.
         ValueError: the data cannot be used as given; the message says where, why and what to do.
     """
-    roles = roles or Roles()
     if isinstance(source, np.ndarray):
         if source.ndim != 2:
             raise ValueError(f"an array must have shape (rows, columns), got {source.shape}")
@@ -96,6 +95,18 @@ def read_table(
         tables = [frame_table(source)]
     else:
         tables = [open_table(file, names=names, missing=missing) for file in find_files(Path(source))]
+    return read_tables(tables, roles, missing=missing, columns=columns)
+
+
+def read_tables(
+    tables: Sequence[Table],
+    roles: Roles | None = None,
+    *,
+    missing: Sequence[str] = MISSING,
+    columns: Sequence[Column] | None = None,
+) -> TableSet:
+    """Rows of tables with the same columns, one below the other; see `read_table`."""
+    roles = roles or Roles()
     for table in tables:
         if table.sample.empty:
             raise ValueError(f"{table.name} has no rows; fill it or remove it")

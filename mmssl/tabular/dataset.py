@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mmssl.tabular.data import Roles, describe, read_table
+from mmssl.tabular.blocks import count_cells, open_blocks, spread, with_sample
+from mmssl.tabular.data import Roles, describe, read_table, read_tables
 from mmssl.tabular.leak import leaks
 from mmssl.tabular.named import load_named
 from mmssl.tabular.preprocess import TablePreprocessor, describe_drift
 from mmssl.tabular.split import SplitBy, split_rows
-from mmssl.tabular.tables import MISSING
+from mmssl.tabular.streamed import TableStream
+from mmssl.tabular.tables import MISSING, SAMPLE_ROWS, Table
 from mmssl.tabular.tableset import TableSet
+
+HELD_OUT = 0.05  # of the blocks of a table that is larger than memory
+SAMPLED, HELD_ROWS, SAMPLED_BLOCKS = 200_000, 60_000, 32  # rows of the others and of these, each of so many blocks
 
 
 @dataclass
@@ -42,6 +49,8 @@ class DataConfig:
     max_categories: int = 1000  # of a column; rarer ones count as unseen
     split: str = "auto"  # auto (by time or group, if given), random, group or time
     test_fraction: float = 0.3
+    in_memory: bool | None = None  # False streams the rows from the files; None: if the cells exceed `memory`
+    memory: str = "1GiB"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +102,8 @@ class TableData:
         classes: names of the classes; None for a regression, or without labels.
         description: what was read and how it was split, for a person.
         split: name of the test split, for the records.
+        stream: where the table is larger than memory: all rows to learn from, of which ``train`` is a sample then.
+        validation: ``(n, M)`` rows that are neither learnt from nor scored, beside a stream.
     """
 
     name: str
@@ -102,6 +113,8 @@ class TableData:
     classes: tuple[str, ...] | None
     description: str
     split: str
+    stream: TableStream | None = None
+    validation: npt.NDArray[np.float32] | None = None
 
 
 def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
@@ -118,6 +131,8 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
     if (cfg.name is None) == (cfg.path is None):
         given = f"data.name={cfg.name} and data.path={cfg.path}" if cfg.name else "neither"
         raise ValueError(f"give data.name (a public table) or data.path (your own data), got {given}")
+    if cfg.path is not None and _streamed(cfg):
+        return _load_streamed(cfg, seed)
     if cfg.name is not None:
         whole, test = load_named(cfg.name, root=cfg.root)
         name = cfg.name
@@ -146,16 +161,7 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
         split = f"{parted.kind}/{cfg.test_fraction:g}"
         lines.append(f"split: {parted.sentence}")
     preprocessor = TablePreprocessor(cfg.scaling, cfg.max_categories).fit(train)  # type: ignore[arg-type]
-    new = {name: why for name, why in preprocessor.left_out.items() if name not in train.left_out}
-    if new:
-        lines.append("left out: " + ", ".join(f"{name} ({why})" for name, why in new.items()))
-    cut = [
-        f"{f.column.name} ({f.shares[0]:.1%} of its cells)"
-        for f in preprocessor.fitted
-        if f.column.kind == "categorical" and f.shares[0] > 0
-    ]
-    if cut:
-        lines.append(f"rarer than the {cfg.max_categories:,} most frequent categories, so unseen: {', '.join(cut)}")
+    lines += _fitted(preprocessor, train, cfg)
     if test is not None:
         lines.append(describe_drift(preprocessor.drift(test), len(test)))
     return TableData(
@@ -167,6 +173,135 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
         "\n".join(lines),
         split,
     )
+
+
+def _fitted(preprocessor: TablePreprocessor, train: TableSet, cfg: DataConfig) -> list[str]:
+    """What fitting left out or cut, for a person."""
+    lines = []
+    new = {name: why for name, why in preprocessor.left_out.items() if name not in train.left_out}
+    if new:
+        lines.append("left out: " + ", ".join(f"{name} ({why})" for name, why in new.items()))
+    cut = [
+        f"{f.column.name} ({f.shares[0]:.1%} of its cells)"
+        for f in preprocessor.fitted
+        if f.column.kind == "categorical" and f.shares[0] > 0
+    ]
+    if cut:
+        lines.append(f"rarer than the {cfg.max_categories:,} most frequent categories, so unseen: {', '.join(cut)}")
+    return lines
+
+
+def _streamed(cfg: DataConfig) -> bool:
+    if cfg.in_memory is not None:
+        return not cfg.in_memory
+    return 4 * count_cells(Path(str(cfg.path)), names=cfg.names) > _bytes(cfg.memory)
+
+
+def _load_streamed(cfg: DataConfig, seed: int) -> TableData:
+    """Scales, vocabularies and scores are of samples from many blocks; whole blocks are held out."""
+    sample = _sample(cfg, np.random.default_rng(seed))
+    whole, test_rows = sample.table, sample.test
+    if whole.labels is not None:
+        _refuse_leaks(whole, cfg)
+        _check_labels(whole)
+    train = whole.select(sample.train)
+    preprocessor = TablePreprocessor(cfg.scaling, cfg.max_categories).fit(train)  # type: ignore[arg-type]
+    stream = TableStream(sample.learnt, preprocessor, missing=cfg.missing)
+    lines = [
+        f"streamed: {sum(block.rows or 0 for block in sample.blocks):,} rows in {len(sample.blocks):,} blocks, "
+        f"{len(sample.blocks) - len(sample.learnt):,} of them held out; {min(stream.pool, len(sample.learnt)):,} at a "
+        "time are shuffled",
+        f"scales, vocabularies and marginals are of {len(train):,} rows all over the others; these, and "
+        f"{len(whole) - len(train):,} held-out rows:",
+        describe(whole),
+    ]
+    test, split = None, "none"
+    if test_rows is not None:
+        test = _part(whole.select(test_rows), preprocessor, test_rows)
+        split = f"blocks/{HELD_OUT:g}" if cfg.test_path is None else "test-path"
+        where = (
+            "at random, block by block" if cfg.test_path is None else f"train on {cfg.path}, test on {cfg.test_path}"
+        )
+        lines.append(f"split: {where}: {len(test):,} sampled rows test")
+    lines += _fitted(preprocessor, train, cfg)
+    if test_rows is not None:
+        lines.append(describe_drift(preprocessor.drift(whole.select(test_rows)), len(test_rows)))
+    return TableData(
+        Path(str(cfg.path)).stem,
+        _part(train, preprocessor, sample.train),
+        test,
+        preprocessor,
+        whole.classes,
+        "\n".join(lines),
+        split,
+        stream,
+        preprocessor(whole.select(sample.validation)),
+    )
+
+
+class _Sample(NamedTuple):
+    """Random rows of a table that is larger than memory.
+
+    Args:
+        blocks: all of them.
+        learnt: those that are learnt from.
+        table: rows of both, and of the test file.
+        train: positions in it of rows of ``learnt``.
+        validation, test: of other rows; no test without labels.
+    """
+
+    blocks: list[Table]
+    learnt: list[Table]
+    table: TableSet
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64] | None
+
+
+def _sample(cfg: DataConfig, rng: np.random.Generator) -> _Sample:
+    """Rows from all over the files.
+
+    Raises:
+        ValueError: the files are too few blocks, or a split needs all rows at once.
+    """
+    blocks = open_blocks(Path(str(cfg.path)), names=cfg.names, missing=cfg.missing)
+    if len(blocks) < 2:
+        raise ValueError(
+            f"data.path={cfg.path} is a single block of rows, of which none can be held out: write it with smaller row "
+            "groups, or set data.in_memory=true"
+        )
+    if cfg.label is not None and cfg.test_path is None and (cfg.split in ("group", "time") or cfg.group or cfg.time):
+        raise ValueError(
+            "a table that is larger than memory is split at random, block by block, and not by data.group or "
+            "data.time: give the test rows as data.test_path, or set data.in_memory=true"
+        )
+    held = rng.permutation(len(blocks))[: max(1, round(HELD_OUT * len(blocks)))]
+    learnt = [block for i, block in enumerate(blocks) if i not in held]
+    parts = [
+        spread(learnt, SAMPLED, most=SAMPLED_BLOCKS, rng=rng),
+        spread([blocks[i] for i in held], HELD_ROWS, most=SAMPLED_BLOCKS, rng=rng),
+    ]
+    if cfg.test_path is not None:
+        others = open_blocks(Path(cfg.test_path), names=cfg.names, missing=cfg.missing)
+        parts.append(spread(others, HELD_ROWS, most=SAMPLED_BLOCKS, rng=rng))
+    few = with_sample(spread(learnt, SAMPLE_ROWS, most=SAMPLED_BLOCKS // 8, rng=rng))[0].sample
+    table = read_tables([replace(t, sample=few) for part in parts for t in part], _roles(cfg), missing=cfg.missing)
+    ends = np.cumsum([sum(t.rows or 0 for t in part) for part in parts])
+    train, validation, *tests = np.split(np.arange(len(table)), ends[:-1])
+    if table.labels is None:
+        return _Sample(blocks, learnt, table, train, validation, None)
+    if not tests:
+        validation, test = (np.sort(half) for half in np.array_split(rng.permutation(validation), 2))
+        tests = [test]
+    return _Sample(blocks, learnt, table, train, validation, tests[0])
+
+
+def _bytes(text: str) -> int:
+    """``"1GiB"`` or ``"500MB"`` as a number."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B", text)
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"data.memory must be a size such as 1GiB or 500MB, got {text!r}")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** ("KMGT".find(match[2]) + 1 if match[2] else 0))
 
 
 class TableSource:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from mmssl.tabular.data import Roles, Source, embedding_frame, read_table
+from mmssl.tabular.blocks import open_blocks
+from mmssl.tabular.data import Roles, Source, embedding_frame, read_table, read_tables
 from mmssl.tabular.encode import encode_rows
 from mmssl.tabular.encoder import ENCODERS
 from mmssl.tabular.preprocess import Drift, TablePreprocessor
@@ -55,6 +59,23 @@ class TableEmbedder:
         """
         table = self.read(data)
         return embedding_frame(self.features(table), table.ids)
+
+    def embed_parts(self, data: Source) -> Iterator[pd.DataFrame]:
+        """What `embed` gives, a block of the file after the other: data may be larger than memory.
+
+        Args:
+            data: see `embed`. Compressed text is embedded in one part, as it cannot be read in several.
+        """
+        if not isinstance(data, str | os.PathLike) or Path(data).suffix.lower() == ".gz":
+            yield self.embed(data)
+            return
+        begin = 0
+        for block in open_blocks(Path(data), names=self.names, missing=self.missing):
+            roles = Roles(id=self.id if self.id in block.columns else None)
+            table = read_tables([block], roles, missing=self.missing, columns=self.preprocessor.columns)
+            ids = np.arange(begin, begin + len(table)) if table.ids is None else table.ids
+            yield embedding_frame(self.features(table), ids)
+            begin += len(table)
 
     def features(self, table: TableSet) -> npt.NDArray[np.float32]:
         """``(n, dim)``."""

@@ -11,22 +11,20 @@ a facade: it joins the modality with the training loop, as a recipe does.
 
 from __future__ import annotations
 
-import json
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from mmssl.core.types import Embedder
 from mmssl.tabular.augment import Marginals, corrupted_columns
 from mmssl.tabular.data import Roles, read_table
 from mmssl.tabular.dataset import TableSource
@@ -38,7 +36,7 @@ from mmssl.tabular.stopping import Patience, fixed_loss
 from mmssl.tabular.tableset import TableSet
 from mmssl.tabular.vime import VIME
 from mmssl.train.batches import ShuffledBatches
-from mmssl.train.export import load_embedder, save_embedder
+from mmssl.train.estimator import PretrainedTransformer
 from mmssl.train.fit import fit, setup_fabric
 from mmssl.train.optim import build_optimizer
 
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
 Table: TypeAlias = "pd.DataFrame | npt.NDArray[Any] | Sequence[Sequence[Any]]"
 
 
-class _TableTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _TableTransformer(PretrainedTransformer):
     """What both transformers share: everything but the method.
 
     Attributes:
@@ -59,6 +57,8 @@ class _TableTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
     """
 
+    embedder_: TableEmbedder
+    validation_loss_: list[float]
     encoder: Callable[[Sequence[int]], nn.Module] | None
     hidden: int | None
     depth: int
@@ -103,7 +103,6 @@ class _TableTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             method = self._method(build(preprocessor.cardinalities), x, preprocessor.cardinalities)
             self._train(method, x, validation, fabric, seed)
         self.embedder_ = TableEmbedder(method.export().cpu().eval(), preprocessor)  # type: ignore[operator]
-        self._n_features_out = self.embedder_.dim
         return self
 
     def transform(self, X: Table) -> npt.NDArray[np.float32]:
@@ -116,61 +115,32 @@ class _TableTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         check_is_fitted(self)
         return self.embedder_.preprocessor.drift(self._read(X, first=False))
 
-    def save(self, folder: str | Path) -> None:
-        """Write weights as safetensors and all else as JSON; `mmssl.load` opens the folder, too."""
-        check_is_fitted(self)
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_embedder(folder, self.embedder_)
-        settings = self.get_params(deep=False)
+    def _settings(self) -> dict[str, Any]:
+        settings = super()._settings()
         settings["encoder"] = None  # the embedder has it
-        if not isinstance(settings["random_state"], int | None):
-            settings["random_state"] = None
         if settings["categorical"] is not None:
             settings["categorical"] = [str(name) for name in settings["categorical"]]
+        return settings
+
+    def _fitted(self) -> dict[str, Any]:
         names = getattr(self, "feature_names_in_", None)
-        description = {
-            "estimator": type(self).__name__,
-            "settings": settings,
+        return super()._fitted() | {
             "custom_encoder": self.encoder is not None,
-            "n_features_in": self.n_features_in_,
             "feature_names_in": None if names is None else list(names),
-            "loss": self.loss_,
             "validation_loss": self.validation_loss_,
         }
-        (folder / "estimator.json").write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
 
-    @classmethod
-    def load(cls, folder: str | Path, *, device: str = "cpu") -> Self:
-        """What `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is nothing.
-            ValueError: another estimator was saved there.
-        """
-        file = Path(folder) / "estimator.json"
-        if not file.exists():
-            raise FileNotFoundError(f"{folder} holds no saved estimator: it has no estimator.json")
-        saved = json.loads(file.read_text())
-        if saved["estimator"] != cls.__name__:
-            raise ValueError(
-                f"{folder} holds a {saved['estimator']}, not a {cls.__name__}: use {saved['estimator']}.load"
-            )
-        estimator = cls(**saved["settings"])
-        embedder = load_embedder(folder, device=device)
+    def _restore(self, embedder: Embedder, saved: dict[str, Any]) -> None:
+        super()._restore(embedder, saved)
         assert isinstance(embedder, TableEmbedder)
         if saved["custom_encoder"]:
             arguments: dict[str, Any] = dict(embedder.encoder.arguments)  # type: ignore[arg-type]
             del arguments["cardinalities"]
-            estimator.encoder = partial(ENCODERS[type(embedder.encoder).__name__], **arguments)
-        estimator.embedder_ = embedder
-        estimator._n_features_out = embedder.dim
-        estimator.n_features_in_ = saved["n_features_in"]
+            self.encoder = partial(ENCODERS[type(embedder.encoder).__name__], **arguments)
         if saved["feature_names_in"] is not None:
-            estimator.feature_names_in_ = np.array(saved["feature_names_in"], dtype=object)
-        estimator.loss_, estimator.validation_loss_ = saved["loss"], saved["validation_loss"]
-        estimator.n_epochs_ = len(estimator.loss_)
-        return estimator
+            self.feature_names_in_ = np.array(saved["feature_names_in"], dtype=object)
+        self.validation_loss_ = saved["validation_loss"]
+        self.n_epochs_ = len(self.loss_)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -210,8 +180,8 @@ class _TableTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         batches = ShuffledBatches(TableSource(x), batch_size=self.batch_size, seed=seed)
         an_epoch = max(1, len(x) // batches.batch_size)
         patience = Patience(self.patience)
-        self.loss_: list[float] = []
-        self.validation_loss_: list[float] = []
+        self.loss_ = []
+        self.validation_loss_ = []
         optimizer = build_optimizer("adam", method.parameters(), lr=self.lr)
         steps = self.epochs * an_epoch
         for state in fit(method, batches, optimizer=optimizer, steps=steps, fabric=fabric, log_every=an_epoch):

@@ -25,7 +25,12 @@ SUPPORTED = (*TEXTS, ".parquet", ".pq", ".feather", ".arrow")
 
 BATCH_CELLS = 1 << 20  # cells of a table that are in memory at a time
 SAMPLE_ROWS = 10_000  # first rows, which tell what a column holds
+LEAN: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False}  # of Parquet: pages are read when needed
 MISSING = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>")  # empty cells
+
+
+# (columns, those of them that are kept as text in a file without types) to their cells, some rows at a time
+Batches = Callable[[Sequence[str], Collection[str]], Iterator[pd.DataFrame]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Table:
         name: what messages call it.
         sample: its first rows.
         rows: how many it has, None if only reading tells.
-        batches: of the given columns. In a file without types, those of the second argument are kept as text.
+        batches: of its columns.
         place: a row, counted from 0, in the words that help to find it.
         typed: False for text files.
     """
@@ -44,7 +49,7 @@ class Table:
     name: str
     sample: pd.DataFrame
     rows: int | None
-    batches: Callable[[Sequence[str], Collection[str]], Iterator[pd.DataFrame]]
+    batches: Batches
     place: Callable[[int], str]
     typed: bool = True
 
@@ -122,7 +127,7 @@ def suggest(name: str, names: Sequence[str]) -> str:
 
 
 @contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
+def reading_file(path: Path, kind: str) -> Iterator[None]:
     """Say of a damaged file which one it is."""
     try:
         yield
@@ -140,42 +145,53 @@ def _short(error: Exception) -> str:
 
 
 def _parquet_table(path: Path) -> Table:
-    # pages are read as they are needed: by default a whole file of row groups ends up in memory
-    lean: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False}
-    with _reading(path, "Parquet"), pa.parquet.ParquetFile(path, **lean) as file:
+    with reading_file(path, "Parquet"), pa.parquet.ParquetFile(path, **LEAN) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         _refuse_twice(str(path), schema.names)
         sample = next(file.iter_batches(SAMPLE_ROWS), None)
+    return _typed_table(path, schema, sample, rows, parquet_batches(path, schema))
+
+
+def parquet_batches(path: Path, schema: Any, groups: Sequence[int] | None = None) -> Batches:
+    """Reads the given row groups, or all; texts come as categories, which are quicker to make."""
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
 
     def batches(columns: Sequence[str], text: Collection[str]) -> Iterator[pd.DataFrame]:
         encoded = [name for name in texts if name in columns]
-        with _reading(path, "Parquet"), pa.parquet.ParquetFile(path, read_dictionary=encoded, **lean) as file:
-            for batch in file.iter_batches(_batch_rows(len(columns)), columns=list(columns), use_threads=False):
+        with reading_file(path, "Parquet"), pa.parquet.ParquetFile(path, read_dictionary=encoded, **LEAN) as file:
+            for batch in file.iter_batches(
+                _batch_rows(len(columns)), row_groups=groups, columns=list(columns), use_threads=False
+            ):
                 yield _to_pandas(batch)[list(columns)]
 
-    return _typed_table(path, schema, sample, rows, batches)
+    return batches
 
 
 def _arrow_table(path: Path) -> Table:
-    with _reading(path, "Feather/Arrow"), pa.OSFile(str(path)) as raw, pa.ipc.open_file(raw) as file:
+    with reading_file(path, "Feather/Arrow"), pa.OSFile(str(path)) as raw, pa.ipc.open_file(raw) as file:
         schema, rows = file.schema, file.count_rows()
         _refuse_twice(str(path), schema.names)
         sample = file.get_batch(0).slice(0, SAMPLE_ROWS) if file.num_record_batches else None
+    return _typed_table(path, schema, sample, rows, arrow_batches(path, schema))
+
+
+def arrow_batches(path: Path, schema: Any, numbers: Sequence[int] | None = None) -> Batches:
+    """Reads the record batches of these numbers, or all."""
 
     def batches(columns: Sequence[str], text: Collection[str]) -> Iterator[pd.DataFrame]:
         options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(name) for name in columns])
         with (
-            _reading(path, "Feather/Arrow"),
+            reading_file(path, "Feather/Arrow"),
             pa.OSFile(str(path)) as raw,
             pa.ipc.open_file(raw, options=options) as file,
         ):
             step = _batch_rows(len(columns))
-            for batch in (file.get_batch(i) for i in range(file.num_record_batches)):
+            for i in range(file.num_record_batches) if numbers is None else numbers:
+                batch = file.get_batch(i)
                 for begin in range(0, batch.num_rows, step):
                     yield _to_pandas(batch.slice(begin, step))[list(columns)]
 
-    return _typed_table(path, schema, sample, rows, batches)
+    return batches
 
 
 def _typed_table(path: Path, schema: Any, sample: Any, rows: int, batches: Any) -> Table:
@@ -196,8 +212,26 @@ def _refuse_twice(table: str, names: Sequence[str] | pd.Index) -> None:
         seen.add(name)
 
 
-def _text_table(path: Path, names: Sequence[str] | None, missing: Sequence[str]) -> Table:
-    with _reading(path, "text"), _text(path) as file:
+@dataclass(frozen=True)
+class Dialect:
+    """How a text file is written.
+
+    Args:
+        columns: their names.
+        bare: does the first line hold data already?
+        delimiter: between the cells of a line.
+        options: for ``pandas.read_csv``; without ``header``.
+    """
+
+    columns: list[str]
+    bare: bool
+    delimiter: str
+    options: dict[str, Any]
+
+
+def find_dialect(path: Path, names: Sequence[str] | None, missing: Sequence[str]) -> Dialect:
+    """By the first lines; see `open_table`."""
+    with reading_file(path, "text"), _text(path) as file:
         head = [line for _, line in zip(range(20), file, strict=False) if line.strip()]
     if not head:
         raise ValueError(f"{path} holds blank lines only; write it again or remove it")
@@ -215,7 +249,6 @@ def _text_table(path: Path, names: Sequence[str] | None, missing: Sequence[str])
     options: dict[str, Any] = {
         "sep": r"\s+" if blanks else delimiter,
         "decimal": "," if comma else ".",
-        "header": None if bare else 0,
         "names": cells,
         "index_col": False,
         "encoding": "utf-8-sig",
@@ -224,23 +257,30 @@ def _text_table(path: Path, names: Sequence[str] | None, missing: Sequence[str])
         "na_values": list(missing),
         "low_memory": False,
     }
-    with _reading(path, "text"):
+    return Dialect(cells, bare, delimiter, options)
+
+
+def _text_table(path: Path, names: Sequence[str] | None, missing: Sequence[str]) -> Table:
+    dialect = find_dialect(path, names, missing)
+    options = dialect.options | {"header": None if dialect.bare else 0}
+    with reading_file(path, "text"):
         sample = pd.read_csv(path, nrows=SAMPLE_ROWS, **options)
 
     def batches(columns: Sequence[str], text: Collection[str]) -> Iterator[pd.DataFrame]:
         # every column is parsed, so that a line with too many cells is found whatever is read
+        rows = _batch_rows(len(dialect.columns))
         with (
-            _reading(path, "text"),
-            pd.read_csv(path, dtype=dict.fromkeys(text, str), chunksize=_batch_rows(len(cells)), **options) as reader,
+            reading_file(path, "text"),
+            pd.read_csv(path, dtype=dict.fromkeys(text, str), chunksize=rows, **options) as reader,
         ):
             for frame in reader:
                 yield frame[list(columns)]
 
     def place(row: int) -> str:
         with _text(path) as file:
-            lines = csv.reader(file, delimiter=delimiter)
+            lines = csv.reader(file, delimiter=dialect.delimiter)
             records = (lines.line_num for record in lines if record)
-            line = next(number for nth, number in enumerate(records) if nth == row + (not bare))
+            line = next(number for nth, number in enumerate(records) if nth == row + (not dialect.bare))
         return f"line {line} of {path}"
 
     return Table(str(path), sample, None, batches, place, typed=False)

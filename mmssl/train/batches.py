@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +23,29 @@ class Source(Protocol):
     def fetch(self, index: Index) -> Any: ...  # the batch of the samples at these positions
 
 
+@runtime_checkable
+class ReadAhead(Source, Protocol):
+    """Data that is read from files in an order of its own, before it is needed."""
+
+    def order(self, rng: np.random.Generator, part: int, parts: int) -> Index:
+        """The samples of one epoch for one rank of several: ``len // parts`` of them, none twice, at random."""
+
+    def read_ahead(self, order: Iterator[Index], workers: int) -> Iterator[Any]:
+        """The batches of these samples, read by so many threads."""
+
+
 class ShuffledBatches:
     """Endless batches, reshuffled every epoch; an incomplete last batch of an epoch is left out.
 
     Calling it with the number of batches to leave out gives an iterator that goes on from there.
 
     Args:
-        source: the data. Fetched in this process without workers, which is fastest for arrays in memory.
+        source: the data. Fetched in this process without workers, which is fastest for arrays in memory. One that can
+            `ReadAhead` decides on the order, so that its files are read in large pieces.
         batch_size: samples of a batch over all ranks; every rank gets an equal part. Smaller if there are
             fewer samples.
         seed: of the shuffling, the same on all ranks.
-        workers: processes that fetch ahead, for data that has to be read or decoded.
+        workers: processes that fetch ahead, for data that has to be read or decoded; threads with `ReadAhead`.
         pin_memory: put batches of workers into page-locked memory, for a GPU.
     """
 
@@ -56,6 +68,9 @@ class ShuffledBatches:
         return self.per_rank * world_size()
 
     def __call__(self, first: int = 0) -> Iterator[Any]:
+        if isinstance(self.source, ReadAhead):
+            order = _Order(len(self.source), self.per_rank, self.seed, first, self.source.order)
+            return self.source.read_ahead(iter(order), self.workers)
         order = _Order(len(self.source), self.per_rank, self.seed, first)
         if self.workers == 0:
             return map(self.source.fetch, order)
@@ -73,17 +88,29 @@ class ShuffledBatches:
 class _Order(Sampler[Index]):
     """This rank's positions, batch after batch, from batch number ``first`` on."""
 
-    def __init__(self, n: int, per_rank: int, seed: int, first: int) -> None:
+    def __init__(
+        self,
+        n: int,
+        per_rank: int,
+        seed: int,
+        first: int,
+        order: Callable[[np.random.Generator, int, int], Index] | None = None,
+    ) -> None:
         self.n, self.per_rank, self.seed, self.first = n, per_rank, seed, first
+        self.order = order
 
     def __iter__(self) -> Iterator[Index]:
         total = self.per_rank * world_size()
         epoch, batch = divmod(self.first, self.n // total)
         while True:
-            shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.n)
-            for start in range(batch * total, self.n - total + 1, total):
-                mine = start + rank() * self.per_rank
-                yield shuffled[mine : mine + self.per_rank]
+            rng = np.random.default_rng([self.seed, epoch])
+            if self.order is None:  # each batch is shared out
+                shuffled, step, skip = rng.permutation(self.n), total, rank() * self.per_rank
+            else:
+                shuffled, step, skip = self.order(rng, rank(), world_size()), self.per_rank, 0
+            for i in range(batch, self.n // total):
+                start = i * step + skip
+                yield shuffled[start : start + self.per_rank]
             epoch, batch = epoch + 1, 0
 
 

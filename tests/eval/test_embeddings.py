@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmssl.eval.embeddings import write_embeddings, write_frame
+from mmssl.eval.embeddings import write_embeddings, write_frame, write_parts
 
 FEATURES = np.arange(6, dtype=np.float32).reshape(3, 2)
 
@@ -61,3 +62,29 @@ def test_a_frame_needs_a_suffix_that_is_known(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end in \.parquet, \.feather, \.csv"):
         write_frame(pd.DataFrame({"e000": [1.0]}), tmp_path / "e.xlsx")
     assert not list(tmp_path.iterdir())
+
+
+def parts() -> list[pd.DataFrame]:
+    first = pd.DataFrame({"entity": ["a", "b"], "label": [None, None], "e000": [0.5, 1.5]}).set_index("entity")
+    second = pd.DataFrame({"entity": ["c"], "label": ["worn"], "e000": [2.5]}).set_index("entity")
+    return [first, second]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.feather"])
+def test_tables_that_come_one_by_one_are_written_one_below_the_other(tmp_path: Path, name: str) -> None:
+    assert write_parts(iter(parts()), tmp_path / name) == 3
+    read = {"parquet": pd.read_parquet, "csv": pd.read_csv, "feather": pd.read_feather}[name.split(".")[1]]
+    table = read(tmp_path / name)
+    assert table["entity"].tolist() == ["a", "b", "c"]
+    assert table["e000"].tolist() == [0.5, 1.5, 2.5]
+    assert table["label"].isna().tolist() == [True, True, False]
+
+
+def test_nothing_is_left_of_tables_that_end_in_an_error(tmp_path: Path) -> None:
+    def broken() -> Iterator[pd.DataFrame]:
+        yield parts()[0]
+        raise RuntimeError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        write_parts(broken(), tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []

@@ -12,20 +12,40 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
 import mmssl
+from mmssl.__main__ import main as cli
 from mmssl.eval.evaluate import BOOSTED
 from mmssl.eval.records import Record, read_results
-from mmssl.recipes import tabular, tabular_compare, tabular_scarf, tabular_vime
+from mmssl.recipes import (
+    tabular,
+    tabular_barlow_twins,
+    tabular_byol,
+    tabular_compare,
+    tabular_mae,
+    tabular_scarf,
+    tabular_simclr,
+    tabular_vicreg,
+    tabular_vime,
+)
 from mmssl.recipes.table_scores import FineTuneConfig, TabularEvaluateConfig, task_and_rows
 from mmssl.recipes.tabular import ModelConfig, StoppingConfig, hold_out, train_config
 from mmssl.recipes.training import TrainConfig
+from mmssl.tabular import blocks
 from mmssl.tabular.controls import boosting
 from mmssl.tabular.dataset import DataConfig, load_data
 from mmssl.tabular.embedder import TableEmbedder
 
 RECIPES: dict[str, Any] = {"scarf": tabular_scarf, "vime": tabular_vime}
+CORE: dict[str, Any] = {
+    "simclr": tabular_simclr,
+    "byol": tabular_byol,
+    "vicreg": tabular_vicreg,
+    "barlow-twins": tabular_barlow_twins,
+    "mae": tabular_mae,
+}
 TUNED = "finetune-full(epochs=2,batch_size=32,lr_encoder=0.001)/1"
 
 
@@ -59,7 +79,7 @@ def path(tmp_path: Path) -> str:
 
 def quick(kind: str, root: Path, data: DataConfig, **changes: Any) -> Any:
     """A few steps of a small encoder."""
-    config = RECIPES[kind].Config
+    config = (RECIPES | CORE)[kind].Config
     evaluate = TabularEvaluateConfig(draws=1, finetune=FineTuneConfig(epochs=2, batch_size=32))
     known: dict[str, Any] = {
         "model": ModelConfig(hidden=8, depth=2),
@@ -108,6 +128,60 @@ def test_a_table_of_ones_own_gives_scores_beside_trees_and_embeddings(
     assert isinstance(embedder, TableEmbedder)
     again = embedder.embed(customers()).loc[frame["id"]]
     np.testing.assert_allclose(again.to_numpy(), frame.filter(regex=r"^e\d").to_numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", list(CORE))
+def test_the_core_methods_train_on_rows_and_hide_no_setting(method: str, path: str, tmp_path: Path) -> None:
+    name = "FTTransformer" if method == "mae" else "MLP"
+    cfg = quick(method, tmp_path, own(path), model=ModelConfig(name, hidden=8, depth=1, heads=2))
+    cheap = replace(cfg.evaluate, controls=[], draws=0, finetune=FineTuneConfig("none"))
+    run = CORE[method].main(replace(cfg, evaluate=cheap))
+    assert set(scores(run, "auc")) == {(method, "logistic/1"), ("random-encoder", "logistic/1")}
+    settled: Any = OmegaConf.load(run / "config.yaml")
+    assert None not in settled.method.values()
+    rows = pd.read_csv(run / "metrics.csv")
+    assert np.isfinite(rows["loss"].dropna()).all()
+    assert np.isfinite(rows["validation_loss"]).all()
+
+
+def test_mae_needs_an_encoder_whose_cells_are_tokens(path: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.name=MLP needs all of them: take model\.name=FTTransformer"):
+        tabular_mae.main(quick("mae", tmp_path, own(path, label=None)))
+
+
+def test_a_table_that_is_larger_than_memory_is_learnt_from_as_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4_000)
+    customers(900).to_csv(tmp_path / "shop.csv", index=False)
+    cfg = quick("scarf", tmp_path, own(str(tmp_path / "shop.csv"), in_memory=False))
+    cheap = replace(cfg.evaluate, controls=[], draws=0, finetune=FineTuneConfig("none"))
+    run = tabular_scarf.main(replace(cfg, evaluate=cheap))
+    assert "streamed: 900 rows in" in capsys.readouterr().out
+    assert set(scores(run, "auc")) == {("scarf", "logistic/1"), ("random-encoder", "logistic/1")}
+    assert pd.read_csv(run / "metrics.csv")["step"].tolist() == [0, 3, 6]
+    embedder: Any = mmssl.load(run)
+    parts = list(embedder.embed_parts(tmp_path / "shop.csv"))
+    assert len(parts) > 5
+    whole = pd.concat(parts)
+    np.testing.assert_allclose(whole, embedder.embed(tmp_path / "shop.csv"), rtol=1e-5, atol=1e-6)
+    assert list(whole.index[:2]) == ["c0", "c1"]
+
+
+def test_a_run_says_of_new_rows_how_unusual_they_are(path: str, tmp_path: Path) -> None:
+    cfg = quick("scarf", tmp_path, own(path, label=None))
+    run = tabular_scarf.main(cfg)
+    new = customers(40, seed=1)
+    new.loc[:4, ["age", "visits"]] = [900.0, 400]
+    new.to_csv(tmp_path / "new.csv", index=False)
+    out = tmp_path / "scores.csv"
+    assert cli(["anomaly", str(run), str(tmp_path / "new.csv"), str(out), "--rate", "0.1"]) == 0
+    found = pd.read_csv(out)
+    assert list(found.columns) == ["row", "score", "unusual"]
+    assert list(found["row"]) == [f"c{i}" for i in range(40)]
+    assert found["unusual"].dtype == bool
+    assert found["score"][:5].mean() > found["score"][5:].mean()
+    assert cli(["anomaly", str(run), str(tmp_path / "new.csv"), str(out), "--rate", "0.001"]) == 1
 
 
 def test_the_trees_of_the_report_are_those_of_the_control(path: str, tmp_path: Path) -> None:
@@ -305,6 +379,14 @@ def test_a_comparison_goes_on_where_it_stopped_and_ends_as_if_it_had_not(
     capsys.readouterr()
     tabular_compare.main(comparison(tmp_path / "parts"))  # nothing is left to do
     assert "seed" not in capsys.readouterr().out
+
+
+def test_rows_of_a_comparison_are_bounded_and_the_predictors_of_vime_take_part(tmp_path: Path) -> None:
+    cfg = comparison(tmp_path, methods=["vime-semi", "mlp"], seeds=1, rows=60, semi=tabular_vime.SemiConfig(steps=30))
+    found = tabular_compare.read_rows(tabular_compare.main(cfg))
+    assert {(r.method, r.protocol) for r in found} == {("vime-semi", "vime-semi/1"), ("mlp", "mlp/1")}
+    assert {(r.share, r.n_train, r.n_test) for r in found} == {(0.3, 18, 53), (1.0, 60, 53)}
+    assert all(0.3 < r.value <= 1 for r in found)
 
 
 def test_the_win_matrix_counts_tables_by_the_mean_over_seeds() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
@@ -113,3 +113,34 @@ def test_workers_give_the_same_batches(after: int) -> None:
     before = torch.get_rng_state()
     assert first(helped, 9, after=after) == first(alone, 9, after=after)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class InFiles(Numbers):
+    """Numbers in files of five, read file by file."""
+
+    def order(self, rng: np.random.Generator, part: int, parts: int) -> Index:
+        files = rng.permutation(np.arange(self.n).reshape(-1, 5)).ravel()
+        share = self.n // parts
+        return files[part * share : (part + 1) * share]
+
+    def read_ahead(self, order: Iterator[Index], workers: int) -> Iterator[Tensor]:
+        return (self.fetch(index) for index in order)
+
+
+@pytest.mark.parametrize("after", [0, 2, 7, 13])
+def test_data_that_reads_ahead_decides_on_the_order_and_goes_on_at_any_batch(after: int) -> None:
+    source = ShuffledBatches(InFiles(20), batch_size=5, workers=2)
+    epoch = first(source, 4)
+    assert sorted(flat(epoch)) == list(range(20))
+    assert all(batch == list(range(batch[0], batch[0] + 5)) for batch in epoch)
+    assert first(source, 5, after=after) == first(source, 20)[after : after + 5]
+
+
+def test_ranks_share_out_the_order_of_data_that_reads_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    for rank in range(2):
+        as_rank(monkeypatch, rank, 2)
+        source = ShuffledBatches(InFiles(20), batch_size=10)
+        assert source.per_rank == 5
+        seen += flat(first(source, 2))
+    assert sorted(seen) == list(range(20))

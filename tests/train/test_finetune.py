@@ -219,6 +219,22 @@ def test_numbers_are_predicted_in_their_own_unit(strategy: Strategy, least: floa
     assert 1 - np.mean((predicted - truth) ** 2) / np.var(truth) > least
 
 
+@pytest.mark.parametrize("freeze", [0, "all"])
+def test_the_head_may_have_hidden_layers_and_predicts_numbers_in_their_unit_then_too(
+    freeze: Any, fabric: Fabric
+) -> None:
+    strategy = replace(QUICK, name="full", head=(32, 16), freeze=freeze, epochs=60, lr_head=1e-2)
+    source, y = radius()
+    tuned = finetune(Blocks(), strategy, source=source, labels=y, n_classes=None, fabric=fabric)
+    assert [layer.out_features for layer in tuned.head if isinstance(layer, nn.Linear)] == [32, 16, 1]
+    assert "head=32-16" in tuned.protocol
+    guess = estimates(tuned, source, fabric=fabric)
+    assert np.corrcoef(guess, y)[0, 1] > 0.9
+    assert abs(guess.mean() - y.mean()) < 10
+    with pytest.raises(ValueError, match=r"head must be the widths of its hidden layers, all positive, got \[32, 0\]"):
+        replace(strategy, head=(32, 0))
+
+
 @pytest.mark.parametrize("labels", [np.ones(200), np.array([0.0, np.nan] * 100), np.array(["a", "b"] * 100)])
 def test_numbers_that_cannot_be_predicted_are_refused(labels: np.ndarray, fabric: Fabric) -> None:
     with pytest.raises(ValueError, match=r"numbers to predict"):

@@ -1,0 +1,68 @@
+"""Pretrain VICReg on rows with SCARF's views, and say whether that helped.
+
+python -m mmssl.recipes.tabular_vicreg                # breast cancer, 569 rows, two cores
+python -m mmssl.recipes.tabular_vicreg data.path=table.csv data.label=churned
+python -m mmssl.recipes.tabular_vicreg data.name=wine method.covariance=2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mmssl.core.methods.joint_embedding import JointEmbedding
+from mmssl.core.methods.vicreg import vicreg
+from mmssl.recipes.command import command_line
+from mmssl.recipes.experiment import Sizes, filled
+from mmssl.recipes.tabular import TableRecipe, TabularConfig, make_views, run_tabular
+
+
+@dataclass
+class MethodConfig:
+    """The view, the expander and the weights of the terms; None is worked out from the encoder."""
+
+    corruption: float = 0.6  # share of the columns that are drawn anew in the second view
+    width: int | None = None  # None: four times the encoder's, as in the paper
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+
+
+@dataclass
+class Config(TabularConfig):
+    """All of the recipe's settings."""
+
+    method: MethodConfig = field(default_factory=MethodConfig)
+
+
+def main(cfg: Config) -> Path:
+    """Pretrain, evaluate, report; returns the run folder."""
+    return run_tabular(cfg, RECIPE)
+
+
+def build(encoder: Any, cfg: Config, rows: Tensor, cardinalities: Sequence[int]) -> JointEmbedding:
+    method = asdict(cfg.method)
+    return vicreg(encoder, make_views(method.pop("corruption"), rows), **method)
+
+
+def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
+    return filled(
+        method,
+        width=4 * sizes.dim,
+    )
+
+
+RECIPE = TableRecipe(
+    "tabular_vicreg",
+    "VICReg",
+    sizes=lambda cardinalities: (256, 4),
+    build=build,
+    settle=settle,
+)
+
+if __name__ == "__main__":
+    command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")
