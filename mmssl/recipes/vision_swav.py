@@ -53,7 +53,9 @@ def build(encoder: Any, cfg: Config, data: ImageData) -> JointEmbedding:
 
 
 def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
-    prototypes = method.prototypes or scaling.prototypes(sizes.samples, per_prototype=100, low=32, high=3000)
+    prototypes = method.prototypes
+    if prototypes is None:
+        prototypes = scaling.prototypes(sizes.samples, per_prototype=100, low=32, high=3000)
     return filled(
         method,
         hidden=sizes.dim,
