@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,23 @@ PALETTE = 7  # colours of the style sheet, safe for the colour-blind; cycled
 MARKERS = ("o", "^", "s")
 SYMBOLS = ("●", "▲", "■")  # the same, for legends in HTML
 LOWEST = {"r2": -0.5}  # where an axis starts at the latest, if not at 0
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A line of a `timeline_chart`.
+
+    Args:
+        times: ``(n,)``.
+        values: ``(n,)``.
+        colour: number of a colour; None is grey.
+        dashed: drawn with gaps.
+    """
+
+    times: npt.NDArray[Any]
+    values: npt.NDArray[np.floating[Any]]
+    colour: int | None = 0
+    dashed: bool = False
 
 
 def colour(i: int) -> str:
@@ -131,6 +149,51 @@ def line_chart(
     axes.set_xlabel("step")
     axes.set_title(title, loc="left", color=TEXT, fontsize=10.5)
     return _svg(figure, title)
+
+
+def timeline_chart(
+    lines: Sequence[Line],
+    label: str,
+    *,
+    spans: Sequence[tuple[Any, Any]] = (),
+    marks: Sequence[Any] = (),
+    threshold: float = math.nan,
+    height: float = 2.2,
+    title: str = "",
+) -> str:
+    """Draw values over time, with stretches of it shaded.
+
+    Args:
+        lines: bottom to top; NaN is a gap. Times are numbers, or datetimes of NumPy.
+        label: what the chart shows, for readers that do not see it.
+        spans: first and last time of each stretch.
+        marks: times with a vertical line.
+        threshold: a value to mark with a dashed line; NaN for none.
+        height: in inches, at a width of 9.
+        title: above the chart.
+    """
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    figure, axes = _figure(height=height, width=9)
+    for start, stop in spans:
+        axes.axvspan(start, stop, color=GREY, alpha=0.3, lw=1)
+    for mark in marks:
+        axes.axvline(mark, color=GREY, lw=1.2, ls=(0, (2, 2)))
+    for line in lines:
+        colour_ = GREY if line.colour is None else _sentinel(line.colour)
+        dashes = (0, (4, 2)) if line.dashed else "-"
+        axes.plot(line.times, line.values, color=colour_, lw=1.2, ls=dashes)
+    if math.isfinite(threshold):
+        axes.axhline(threshold, color=_sentinel(1), lw=1.1, ls=(0, (5, 3)))
+    if lines and np.issubdtype(np.asarray(lines[0].times).dtype, np.datetime64):
+        locator = AutoDateLocator(minticks=3, maxticks=8)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.get_offset_text().set_color(TEXT)
+    axes.margins(x=0.005)
+    axes.grid(axis="y")
+    axes.set_title(title, loc="left", color=TEXT, fontsize=10.5, parse_math=False)
+    return _svg(figure, label)
 
 
 def map_chart(points: npt.NDArray[np.float64], classes: npt.NDArray[np.int64], label: str) -> str:

@@ -80,6 +80,7 @@ class Report:
         health: what the curves mean, in sentences.
         embedding: what the encoder makes of the data.
         sections: shown after the map.
+        results: shown below the verdict, where scores are not those of labelled examples.
         config_yaml: the configuration as it ran.
         command: what to type to get this report again.
         versions: package to version.
@@ -95,6 +96,7 @@ class Report:
     health: Sequence[str] = ()
     embedding: Embedding | None = None
     sections: Sequence[Section] = ()
+    results: Sequence[Section] = ()
     config_yaml: str = ""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -107,20 +109,29 @@ def write_report(path: str | PathLike[str], report: Report) -> None:
         _headline(report),
         _scores(report),
         _label_budget(report),
+        *(_extra(section) for section in report.results),
         _health(report),
         _embedding_map(report.embedding),
         _neighbours(report.embedding),
         *(_extra(section) for section in report.sections),
         _reproduction(report),
     ]
-    page = (
+    Path(path).write_text(page(report.title, "\n".join(s for s in sections if s)), encoding="utf-8")
+
+
+def page(title: str, body: str) -> str:
+    """A self-contained HTML page in the style of the reports.
+
+    Args:
+        title: any text.
+        body: HTML, put into the page as it is.
+    """
+    return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(s for s in sections if s)
-        + "\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{body}\n</main>\n</body>\n</html>\n"
     )
-    Path(path).write_text(page, encoding="utf-8")
 
 
 def _headline(report: Report) -> str:
@@ -333,6 +344,7 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 .side > * { min-width: 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 1rem; }
 figure { margin: 0; max-width: 560px; } .map figure { max-width: 760px; }
+figure.wide { max-width: none; margin: .6rem 0 1.1rem; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }
 .scroll { overflow-x: auto; margin-bottom: 1.2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }

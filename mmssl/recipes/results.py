@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mmssl.core.health import Diagnosis
-from mmssl.eval.embeddings import write_embeddings
+from mmssl.eval.embeddings import write_embeddings, write_parts
 from mmssl.eval.features import Features
 from mmssl.eval.records import to_json
 from mmssl.eval.report import Embedding, Report, Section, write_report
@@ -20,6 +20,9 @@ from mmssl.recipes import session
 from mmssl.recipes.scores import Scores
 from mmssl.train.export import versions
 from mmssl.train.run import Run, read_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHOWN = 5_000  # samples that the report's map and neighbours look at
 
@@ -36,6 +39,8 @@ class Embedded:
         picture: draws sample ``i`` as inline SVG or an ``<img>`` with the image inside.
         groups: ``(n,)``; neighbours are looked for in other groups. None where samples are independent.
         entities: what a group is, in the plural.
+        parts: where ``features`` are of a part of the samples only: makes the tables for embeddings.parquet, piece by
+            piece.
     """
 
     features: Features
@@ -44,6 +49,7 @@ class Embedded:
     picture: Callable[[int], str] | None = None
     groups: npt.NDArray[Any] | None = None
     entities: str = "groups"
+    parts: Callable[[], Iterator[pd.DataFrame]] | None = None
 
 
 def write_results(
@@ -85,7 +91,10 @@ def write_results(
     else:
         answer = without_labels(health)
     records = scores.records()
-    write_embeddings(run.embeddings, embedded.features, embedded.columns)
+    if embedded.parts is None:
+        write_embeddings(run.embeddings, embedded.features, embedded.columns)
+    else:
+        write_parts(embedded.parts(), run.embeddings)
     for table in tables(records, scores.subjects):
         print("\n" + as_text(table))
     print("\n" + "\n".join([answer.headline, *answer.details]))
