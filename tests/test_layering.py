@@ -17,6 +17,7 @@ MODALITIES = {"vision", "timeseries", "audio", "tabular", "graph", "text", "mult
 MODULES = sorted(ROOT.rglob("*.py"))
 OF_ONE_MODALITY = {
     "aeon": "timeseries",
+    "seglearn": "timeseries",
     "torchvision": "vision",
     "timm": "vision",
     "torchaudio": "audio",
@@ -25,9 +26,14 @@ OF_ONE_MODALITY = {
 }
 TABLES = {
     "eval/embeddings.py",
+    "graph/tables.py",
+    "tabular/blocks.py",
     "tabular/data.py",
     "tabular/tables.py",
+    "timeseries/columns.py",
     "timeseries/data.py",
+    "timeseries/parquet.py",
+    "timeseries/reading.py",
     "timeseries/rows.py",
     "timeseries/tables.py",
     "vision/data.py",

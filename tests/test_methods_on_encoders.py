@@ -16,6 +16,8 @@ from mmssl.core.methods.data2vec import Data2Vec
 from mmssl.core.methods.mae import MAE
 from mmssl.core.transformer import sincos_1d
 from mmssl.timeseries.encoder import DilatedConvEncoder
+from mmssl.timeseries.encoders.gru import BiGRU
+from mmssl.timeseries.encoders.inception import InceptionTime
 from mmssl.timeseries.encoders.patch_transformer import PatchTransformer
 from mmssl.timeseries.encoders.resnet1d import ResNet1D
 from mmssl.timeseries.encoders.tstcc import ConvEncoder
@@ -42,6 +44,8 @@ def images(channels: int, size: int = 16) -> Callable[[], Tensor]:
 ENCODERS: dict[str, tuple[Callable[[], Any], Callable[[], Tensor]]] = {
     "dilated-conv": (lambda: DilatedConvEncoder(3, dim=10, hidden=6, depth=2, missing="indicator"), series),
     "resnet1d": (lambda: ResNet1D(3, widths=[6, 10]), series),
+    "inception": (lambda: InceptionTime(3, hidden=3, depth=4, kernels=[5, 3]), series),
+    "gru": (lambda: BiGRU(3, hidden=6, dim=10), series),
     "tstcc-conv": (lambda: ConvEncoder(3, widths=[4, 6, 10]), series),
     "patch-transformer": (lambda: PatchTransformer(3, patch=3, dim=12, depth=2, heads=2), series),
     "shufflenet": (lambda: build_encoder("torchvision:shufflenet_v2_x0_5", size=32), images(3, 32)),

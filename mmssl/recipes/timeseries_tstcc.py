@@ -2,7 +2,7 @@
 
 python -m mmssl.recipes.timeseries_tstcc                # BasicMotions, about a minute on two cores
 python -m mmssl.recipes.timeseries_tstcc data.path=plant.parquet data.id=machine data.time=t data.window=256
-python -m mmssl.recipes.timeseries_tstcc data.name=GunPoint method.reference=paper
+python -m mmssl.recipes.timeseries_tstcc --config-dir recipes/timeseries_tstcc --config-name ucr data.root=<UCR archive>
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a pretrained encoder has to beat: statistics of each channel, and MiniRocket."""
+"""What a pretrained encoder has to beat: statistics of each channel, the values themselves, and MiniRocket."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mmssl.timeseries.series import Windows
+from mmssl.timeseries.series import WindowSet
 
 Floats = npt.NDArray[np.float32]
 CHUNK = 2**22  # values that are held in float64 at a time
@@ -15,7 +15,7 @@ ROCKET_BYTES = 2**30  # bounds its features; beyond, it gets fewer kernels
 ROCKET_STEPS = 9  # length of its kernels
 
 
-def statistics(windows: Windows) -> Floats:
+def statistics(windows: WindowSet) -> Floats:
     """Twelve numbers a channel: ``(n, 12 C)``.
 
     Mean, standard deviation, minimum, quartiles, maximum, skewness, mean absolute change, lag-1 autocorrelation,
@@ -70,7 +70,13 @@ def _statistics(x: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_]) -> np
     )
 
 
-def minirocket(train: Windows, test: Windows, *, seed: int = 0) -> tuple[Floats, Floats]:
+def raw(windows: WindowSet) -> Floats:
+    """The values themselves: ``(n, T · C)``, 0 where one is missing and after the end of a shorter window."""
+    values = windows.fetch(np.arange(len(windows)), windows.length)
+    return np.nan_to_num(values, nan=0.0).reshape(len(windows), -1)
+
+
+def minirocket(train: WindowSet, test: WindowSet, *, seed: int = 0) -> tuple[Floats, Floats]:
     """Features of MiniRocket (Dempster, Schmidt and Webb, KDD 2021) as aeon computes them, ``(n, ~10,000)`` each.
 
     It takes series of one length without gaps: gaps are interpolated, and shorter windows stretched to the longest.
@@ -99,12 +105,12 @@ def minirocket(train: Windows, test: Windows, *, seed: int = 0) -> tuple[Floats,
         torch.set_num_threads(threads)
 
 
-def _transform(transform: object, windows: Windows, length: int) -> Floats:
+def _transform(transform: object, windows: WindowSet, length: int) -> Floats:
     assert callable(transform)
     return np.asarray(transform(_filled(windows, length)), dtype=np.float32)
 
 
-def _filled(windows: Windows, length: int) -> Floats:
+def _filled(windows: WindowSet, length: int) -> Floats:
     """``(n, C, T)`` without NaN: linear between values, constant beyond them, 0 where a channel has none."""
     n, channels = len(windows), len(windows.series.channels)
     out = np.zeros((n, channels, length), dtype=np.float32)

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from mmssl.timeseries.archive import load_archive
+from mmssl.timeseries.batches import SeriesSource
+from mmssl.timeseries.columns import span
 from mmssl.timeseries.data import describe, read_series
+from mmssl.timeseries.data_config import DataConfig, SeriesData, number_of_bytes, reading
+from mmssl.timeseries.named import load_named
+from mmssl.timeseries.options import READING, Reading
+from mmssl.timeseries.pieces import values_bytes
 from mmssl.timeseries.preprocess import SeriesPreprocessor
-from mmssl.timeseries.series import SeriesSet, Windows, cut_windows
+from mmssl.timeseries.series import SeriesSet, Windows, WindowSet, cut_windows
 from mmssl.timeseries.split import SplitBy, split_series
+from mmssl.timeseries.streaming import Streamed, load_streamed
 
-
-@dataclass
-class DataConfig:
-    """Where the series come from: a set of the UCR or UEA archive by ``name``, or your own by ``path``."""
-
-    name: str | None = None  # what aeon bundles, or with `root` any set of an archive on disk
-    root: str | None = None  # folder of the archive, one folder a set, .ts or .tsv
-    path: str | None = None  # CSV, Parquet, Feather, NPY, NPZ, or a folder of them
-    test_path: str | None = None  # the same, never trained on; instead of a split
-    id: str | None = None  # column that names the entity; None: one entity, or one a file of a folder
-    time: str | None = None  # column with datetimes or numbers; None: rows as they come
-    channels: list[str] | None = None  # columns to learn from; None: every numeric one that is nothing else
-    label: str | None = None  # column with a class, empty where unlabelled; None: no scores
-    resample: str | None = None  # regular grid, "1s" or a number; bins without a row are missing
-    window: int | None = None  # rows of a window; None: every entity whole
-    stride: int | None = None  # rows from one window to the next; None: half a window
-    split: str = "auto"  # auto, entity or time
-    test_fraction: float = 0.3
-
-
-@dataclass(frozen=True, eq=False)
-class SeriesData:
-    """Everything that a recipe needs to know of its data.
-
-    Args:
-        name: of the data, for the records.
-        train: standardised windows to learn from.
-        test: windows of other entities or of a later time; None without labels, when all data is learnt from.
-        preprocessor: fitted on the training rows.
-        description: what was read and how it was split, for a person.
-        split: name of the test split, for the records.
-        partly_missing: some training rows miss some of their channels, but not all.
-    """
-
-    name: str
-    train: Windows
-    test: Windows | None
-    preprocessor: SeriesPreprocessor
-    description: str
-    split: str
-    partly_missing: bool
+__all__ = ["DataConfig", "SeriesData", "SeriesSource", "labelled", "load_data", "reading"]
 
 
 def load_data(cfg: DataConfig, *, min_length: int = 2, seed: int = 0) -> SeriesData:
@@ -74,23 +37,11 @@ def load_data(cfg: DataConfig, *, min_length: int = 2, seed: int = 0) -> SeriesD
     if (cfg.name is None) == (cfg.path is None):
         given = f"data.name={cfg.name} and data.path={cfg.path}" if cfg.name else "neither"
         raise ValueError(f"give data.name (a set of an archive) or data.path (your own data), got {given}")
-    if cfg.name is not None:
-        train, test = load_archive(cfg.name, root=cfg.root)
-        name, split, how = cfg.name, "test", "as published"
-        whole = train
-    else:
-        assert cfg.path is not None
-        name = Path(cfg.path).stem
-        whole = _read(cfg, cfg.path)
-        if cfg.test_path is not None:
-            train, test = whole, _read(cfg, cfg.test_path)
-            split, how = "test-path", f"train on {cfg.path}, test on {cfg.test_path}"
-        elif whole.labels is None:
-            train, test, split, how = whole, None, "none", "no labels: all of it is learnt from, none is held out"
-        else:
-            parted = split_series(whole, by=_split_by(cfg.split), test_fraction=cfg.test_fraction, seed=seed)
-            train, test, split, how = parted.train, parted.test, f"{parted.kind}/{cfg.test_fraction:g}", parted.sentence
-    lines = [describe(whole), f"split: {how}"]
+    how = reading_of(cfg)
+    if cfg.path is not None and _streamed(cfg, how):
+        return _from_streamed(cfg, load_streamed(cfg, how, min_length=min_length, seed=seed))
+    train, test, whole, split, sentence = _parts(cfg, how, seed)
+    lines = [describe(whole), f"split: {sentence}"]
     preprocessor = SeriesPreprocessor().fit(train)
     train_windows = _cut(cfg, preprocessor(train), min_length, "train")
     test_windows = None if test is None else _cut(cfg, preprocessor(test), 1, "test")
@@ -103,45 +54,64 @@ def load_data(cfg: DataConfig, *, min_length: int = 2, seed: int = 0) -> SeriesD
         _check_labels(train_windows, cfg.label or "the labels")
     lost = np.isnan(train.values)
     partly = bool((lost.any(axis=1) & ~lost.all(axis=1)).any())
+    name = cfg.name or Path(str(cfg.path)).stem
     return SeriesData(name, train_windows, test_windows, preprocessor, "\n".join(lines), split, partly)
 
 
-class SeriesSource:
-    """Windows as batches of tensors ``(B, T, C)``, padded to the longest with NaN; shorter ones lie in the middle."""
-
-    def __init__(self, windows: Windows) -> None:
-        self.windows = windows
-        self.length = windows.length
-        self.ragged = bool((windows.lengths < self.length).any())
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def fetch(self, index: npt.NDArray[np.int64]) -> Tensor:
-        x = torch.from_numpy(self.windows.fetch(index, self.length))
-        return centred(x, self.windows.lengths[index]) if self.ragged else x
-
-
-def centred(x: Tensor, lengths: npt.NDArray[np.int64]) -> Tensor:
-    """Moves series ``(B, T, C)`` that are padded at the end into the middle of T, so that crops meet all of them."""
-    shift = torch.from_numpy((x.shape[1] - lengths) // 2)
-    steps = (torch.arange(x.shape[1]) - shift[:, None]) % x.shape[1]  # (B, T)
-    return x.gather(1, steps[..., None].expand_as(x))
-
-
-def _read(cfg: DataConfig, path: str) -> SeriesSet:
-    return read_series(
-        path, id=cfg.id, time=cfg.time, channels=cfg.channels, label=cfg.label, resample=_grid(cfg.resample)
+def reading_of(cfg: DataConfig) -> Reading:
+    """How the tables of ``cfg.path`` are read; the column of groups is one that is known of each entity."""
+    static = tuple(dict.fromkeys([*cfg.static, *([cfg.group] if cfg.group else [])]))
+    options = {name: getattr(cfg, name) for name in READING}
+    return Reading(
+        **{**options, "static": static},
+        channels=cfg.channels,
+        label=cfg.label,
+        units=cfg.units,
+        label_policy=cfg.label_policy,  # type: ignore[arg-type]  # checked there
     )
 
 
-def _grid(resample: str | None) -> str | float | None:
-    if resample is None:
-        return None
-    try:
-        return float(resample)
-    except ValueError:
-        return resample
+def _parts(cfg: DataConfig, how: Reading, seed: int) -> tuple[SeriesSet, SeriesSet | None, SeriesSet, str, str]:
+    """Train and test part, all that describes the data, the name of the split and a sentence about it."""
+    if cfg.name is not None:
+        train, test, sentence = load_named(cfg.name, root=cfg.root)
+        return train, test, train, "test", sentence
+    assert cfg.path is not None
+    whole = _read(how, cfg.path)
+    if cfg.test_path is not None:
+        return whole, _read(how, cfg.test_path), whole, "test-path", f"train on {cfg.path}, test on {cfg.test_path}"
+    if whole.labels is None:
+        return whole, None, whole, "none", "no labels: all of it is learnt from, none is held out"
+    gap = span("data.split_gap", cfg.split_gap, whole.time_kind, cfg.time) or 0
+    parted = split_series(
+        whole, by=_split_by(cfg.split), test_fraction=cfg.test_fraction, seed=seed, group=cfg.group, gap=gap
+    )
+    return parted.train, parted.test, whole, f"{parted.kind}/{cfg.test_fraction:g}", parted.sentence
+
+
+def _streamed(cfg: DataConfig, how: Reading) -> bool:
+    if cfg.in_memory is not None:
+        return not cfg.in_memory
+    size = values_bytes(str(cfg.path), how)
+    return size is not None and size > number_of_bytes(cfg.memory)
+
+
+def _from_streamed(cfg: DataConfig, streamed: Streamed) -> SeriesData:
+    if streamed.test is not None:
+        _check_labels(streamed.train, cfg.label or "the labels")
+    return SeriesData(
+        Path(str(cfg.path)).stem,
+        streamed.train,
+        streamed.test,
+        streamed.preprocessor,
+        streamed.description,
+        streamed.split,
+        streamed.partly_missing,
+    )
+
+
+def _read(how: Reading, path: str) -> SeriesSet:
+    return read_series(path, **vars(how))
 
 
 def _split_by(text: str) -> SplitBy:
@@ -166,7 +136,7 @@ def _cut(cfg: DataConfig, series: SeriesSet, min_length: int, part: str) -> Wind
     return windows
 
 
-def _check_labels(train: Windows, name: str) -> None:
+def _check_labels(train: WindowSet, name: str) -> None:
     labels = train.labels()
     known = {label for label in labels if label is not None}
     if not known:
@@ -181,7 +151,7 @@ def _check_labels(train: Windows, name: str) -> None:
         )
 
 
-def labelled(windows: Windows, *, limit: int, seed: int) -> tuple[Windows, npt.NDArray[np.object_]]:
+def labelled(windows: WindowSet, *, limit: int, seed: int) -> tuple[WindowSet, npt.NDArray[np.object_]]:
     """The windows with a label, at most ``limit`` of them, and their labels."""
     labels = windows.labels()
     index = np.flatnonzero([label is not None for label in labels])

@@ -9,19 +9,22 @@ Differs from the paper and the authors' code:
 - both views go through the encoder together, so that batch normalisation sees them together;
 - features that are padding are neither predicted nor candidates;
 - across ranks, the candidates are those of all ranks;
+- both directions of the temporal contrast start from the same moment;
 - with ``reference=None``, the summary knows the order of the features through fixed positions, of which the authors
   have none; views are those of `WeakView` and `StrongView`; and a prediction is told from the true features of other
   series, as the paper's equation says.
 
-With ``reference="paper"``, it is what the authors ran: no positions; their views (`PaperWeakView`, `PaperStrongView`);
-and the softmax the other way round, so that a true feature has to find its prediction among those of other series.
+With ``reference="paper"``, a step is the one of the authors' code: no positions, and blocks of attention as in
+`PaperBlock`; their views (`PaperWeakView`, `PaperStrongView`); the softmax the other way round, so that a true feature
+has to find its prediction among those of other series; each view by itself through batch normalisation; a moment of
+its own for each direction. Still unlike theirs: views are drawn in every step, series are standardised, and where a
+recipe says nothing else, AdamW with a cosine takes the place of Adam at a constant 3e-4 with 3e-4 of L2.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -33,9 +36,9 @@ from mmssl.core.heads import mlp
 from mmssl.core.objectives.contrastive import LEFT_OUT
 from mmssl.core.objectives.ntxent import nt_xent
 from mmssl.core.transformer import Block, sincos_1d
-from mmssl.timeseries.augment import Jitter, Permutation, SeriesViews, Step, StrongView, WeakView
+from mmssl.timeseries.augment import SeriesViews, StrongView, WeakView
 from mmssl.timeseries.encoders.tstcc import ConvEncoder
-from mmssl.timeseries.steps import check_strength
+from mmssl.timeseries.tstcc_paper import PaperBlock, PaperStrongView, PaperWeakView
 
 Reference = Literal["paper"] | None
 
@@ -46,8 +49,8 @@ class TSTCC(nn.Module):
     Args:
         encoder: what is pretrained.
         augment: a batch to its weak and its strong view; see `tstcc_views`.
-        future: K, features that are predicted: 6 of 18 for human activity, 10 of 24 for epilepsy in the paper.
-        width: of the summary.
+        future: K, features that are predicted: 6 of 18 for human activity, 10 of 24 for epilepsy, 50 of 127 for sleep.
+        width: of the summary; 64 for sleep.
         depth: transformer blocks of the summary.
         heads: of its attention.
         hidden: of its MLPs.
@@ -78,7 +81,7 @@ class TSTCC(nn.Module):
         check_reference(reference)
         self.encoder = encoder
         self.augment = augment
-        self.summary = Summary(encoder.dim, width, depth, heads, hidden, positions=reference is None)
+        self.summary = Summary(encoder.dim, width, depth, heads, hidden, reference=reference)
         self.predictor = nn.Linear(width, future * encoder.dim)
         self.projector = mlp([width, encoder.dim // 2, encoder.dim // 4])
         self.future = future
@@ -88,17 +91,14 @@ class TSTCC(nn.Module):
         self.generator = torch.Generator().manual_seed(seed)  # on the CPU: the length of the past is a shape
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        weak, strong = self.augment(batch)
-        features, valid = self.encoder.features(torch.cat([weak, strong]))  # (2B, T', D)
-        features = F.normalize(features, dim=-1)
-        now = self.draw_moment(features.shape[1])
-        past, future = slice(0, now + 1), slice(now + 1, now + 1 + self.future)
-        context = self.summary(features[:, past], None if valid is None else valid[:, past])  # (2B, width)
-        predicted = self.predictor(context).unflatten(1, (self.future, -1))  # (2B, K, D)
-        shown = None if valid is None else valid[:, future]
-        temporal = self.temporal(predicted, features[:, future], shown)
-        first, second = self.projector(context).chunk(2)
-        contextual = nt_xent(first, second, temperature=self.temperature)
+        (weak, valid_weak), (strong, valid_strong) = self.features(self.augment(batch))
+        now = self.draw_moment(weak.shape[1])
+        first, context = self.cross(weak, valid_weak, strong, valid_strong, now)
+        if self.reference == "paper":
+            now = self.draw_moment(weak.shape[1])
+        second, other = self.cross(strong, valid_strong, weak, valid_weak, now)
+        temporal = first + second
+        contextual = nt_xent(*self.project(context, other), temperature=self.temperature)
         n = len(batch) * world_size()
         return {
             "loss": temporal + self.contextual * contextual,
@@ -107,20 +107,40 @@ class TSTCC(nn.Module):
             "collapse_loss": torch.tensor(2 * math.log(n) + self.contextual * math.log(2 * n - 1)),
         }
 
-    def temporal(self, predicted: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
-        """The past of each view against the future of the other, both directions: sum of two `temporal_contrast`.
+    def features(self, views: Sequence[Tensor]) -> list[tuple[Tensor, Tensor | None]]:
+        """Of each view, normalised ``(B, T', D)``, and which are no padding ``(B, T')``."""
+        if self.reference == "paper":
+            both = [self.encoder.features(view) for view in views]
+        else:
+            h, valid = self.encoder.features(torch.cat(list(views)))
+            both = list(zip(h.chunk(2), (None, None) if valid is None else valid.chunk(2), strict=True))
+        return [(F.normalize(h, dim=-1), valid) for h, valid in both]
+
+    def cross(
+        self, seen: Tensor, valid: Tensor | None, other: Tensor, valid_other: Tensor | None, now: int
+    ) -> tuple[Tensor, Tensor]:
+        """The past of one view against the future of the other: `temporal_contrast`, and the summary ``(B, width)``.
 
         Args:
-            predicted: ``(2B, K, D)``, by the weak views, then by the strong ones.
-            features: ``(2B, K, D)``, of the same views.
-            valid: ``(2B, K)`` bool, False at padding; None for none.
+            seen: ``(B, T', D)``, the view whose past is summed up.
+            valid: ``(B, T')`` bool, False at its padding; None for none.
+            other: the view whose future is predicted.
+            valid_other: likewise.
+            now: the last feature of the past.
         """
-        weak, strong = features.chunk(2)
-        first, second = predicted.chunk(2)
-        valid_weak, valid_strong = (None, None) if valid is None else valid.chunk(2)
+        past, future = slice(0, now + 1), slice(now + 1, now + 1 + self.future)
+        context = self.summary(seen[:, past], None if valid is None else valid[:, past])
+        predicted = self.predictor(context).unflatten(1, (self.future, -1))  # (B, K, D)
+        anchors, candidates = predicted, other[:, future]
         if self.reference == "paper":
-            first, second, weak, strong = strong, weak, second, first
-        return temporal_contrast(first, strong, valid_strong) + temporal_contrast(second, weak, valid_weak)
+            anchors, candidates = candidates, anchors
+        return temporal_contrast(anchors, candidates, None if valid_other is None else valid_other[:, future]), context
+
+    def project(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Summaries of both views to what the contextual contrast compares, ``(B, dim / 4)`` each."""
+        if self.reference == "paper":
+            return self.projector(first), self.projector(second)
+        return self.projector(torch.cat([first, second])).chunk(2)
 
     def draw_moment(self, steps: int) -> int:
         """The last feature of the past, of so many in all."""
@@ -148,13 +168,16 @@ class TSTCC(nn.Module):
 class Summary(nn.Module):
     """What a transformer makes of the past: ``(B, T, D)`` to ``(B, width)``, the output of a token of its own."""
 
-    def __init__(self, dim: int, width: int, depth: int, heads: int, hidden: int, *, positions: bool) -> None:
+    def __init__(self, dim: int, width: int, depth: int, heads: int, hidden: int, *, reference: Reference) -> None:
         super().__init__()
         self.embed = nn.Linear(dim, width)
         self.token = nn.Parameter(torch.randn(width))
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio=hidden / width) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            PaperBlock(width, heads, hidden) if reference == "paper" else Block(width, heads, mlp_ratio=hidden / width)
+            for _ in range(depth)
+        )
         self.width = width
-        self.positions = positions
+        self.positions = reference is None
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """``valid`` is ``(B, T)`` bool, False at padding."""
@@ -209,54 +232,6 @@ def tstcc_views(
         return SeriesViews(PaperWeakView(1.1 if scaling is None else scaling), strong)
     jitter = 0.2 if jitter is None else jitter
     return SeriesViews(WeakView(0.2 if scaling is None else scaling, jitter / 4), StrongView(max_segments, jitter))
-
-
-@dataclass(frozen=True)
-class PaperWeakView(Step):
-    """The weak view of the authors' code: every timestamp times a number of its own around 2, without noise.
-
-    Destroys levels, thresholds, and the shape of whatever is shorter than a few timestamps.
-
-    Args:
-        sigma: standard deviation of the factor; 1.1, 0.001 and 1.5 in the paper.
-    """
-
-    sigma: float = 1.1
-
-    def __post_init__(self) -> None:
-        check_strength("sigma", self.sigma)
-
-    def draw(self, x: Tensor) -> Tensor:
-        """``(B, T, 1)``, the factors."""
-        return torch.randn(*x.shape[:2], 1, device=x.device).mul_(self.sigma).add_(2)
-
-    def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
-        return x * drawn
-
-
-@dataclass(frozen=True)
-class PaperStrongView(Step):
-    """The strong view of the authors' code: a permuted series has its first channel in the place of all channels.
-
-    Destroys what `Permutation` does, and all channels but the first.
-
-    Args:
-        max_segments: one less at most, as in the authors' code.
-        jitter: noise on top; 0.8, 0.001 and 2 in the paper.
-    """
-
-    max_segments: int = 8
-    jitter: float = 0.8
-
-    def __post_init__(self) -> None:
-        _ = Permutation(self.max_segments - 1), Jitter(self.jitter)
-
-    def run(self, x: Tensor) -> Tensor:
-        permutation = Permutation(self.max_segments - 1)
-        index = permutation.draw(x)
-        moved = (index != torch.arange(x.shape[1], device=x.device)).any(dim=1)[:, None, None]
-        first = permutation.apply(x, index)[..., :1].expand_as(x)
-        return Jitter(self.jitter).run(torch.where(moved, first, x))
 
 
 def check_reference(reference: object) -> None:

@@ -1,4 +1,4 @@
-"""Statistics against pandas, one window and channel at a time; MiniRocket on what it cannot take by itself."""
+"""Statistics against pandas, one window and channel at a time; raw values; MiniRocket on what it cannot take itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mmssl.timeseries import controls
-from mmssl.timeseries.controls import minirocket, statistics
+from mmssl.timeseries.controls import minirocket, raw, statistics
 from mmssl.timeseries.series import SeriesSet, Windows, as_objects, cut_windows
 
 
@@ -100,6 +100,15 @@ def test_many_windows_get_fewer_kernels(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(controls, "ROCKET_BYTES", 4 * 9 * 200)
     a, b = minirocket(ragged([20] * 6), ragged([20] * 3, seed=1))
     assert a.nbytes + b.nbytes <= 4 * 9 * 200
+
+
+def test_raw_windows_are_their_values_with_zeros_where_there_is_none() -> None:
+    windows = ragged([5, 3])
+    windows.series.values[1, 0] = np.nan
+    x = raw(windows)
+    assert x.shape == (2, 10)
+    expected = np.concatenate([windows.series.values.ravel(), np.zeros(4, np.float32)])
+    np.testing.assert_array_equal(x.ravel(), np.where(np.isnan(expected), 0, expected))
 
 
 def test_windows_that_are_too_short_for_its_kernels_are_refused() -> None:

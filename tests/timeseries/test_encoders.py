@@ -13,6 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmssl.core.types import LayeredTokenEncoder, TokenEncoder
 from mmssl.timeseries.encoders.build import ENCODERS, build_encoder
+from mmssl.timeseries.encoders.gru import BiGRU
+from mmssl.timeseries.encoders.inception import InceptionTime
 from mmssl.timeseries.encoders.patch_transformer import PatchTransformer
 from mmssl.timeseries.encoders.resnet1d import ResNet1D
 from mmssl.timeseries.encoders.tstcc import ConvEncoder
@@ -20,6 +22,8 @@ from mmssl.timeseries.encoders.tstcc import ConvEncoder
 SMALL: dict[str, dict[str, Any]] = {
     "dilated": {"dim": 12, "hidden": 8, "depth": 2, "missing": "indicator"},
     "resnet1d": {"widths": [6, 10]},
+    "inception": {"hidden": 3, "depth": 4, "kernels": [9, 3]},
+    "gru": {"hidden": 8, "dim": 10},
     "patch": {"patch": 5, "dim": 12, "depth": 2, "heads": 2},
     "tstcc": {"widths": [6, 8, 10]},
 }
@@ -100,7 +104,7 @@ def test_other_channels_are_refused(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet1d", "patch", "tstcc"])
+@pytest.mark.parametrize("name", ["resnet1d", "inception", "patch", "tstcc"])  # torch does not trace a GRU
 def test_it_compiles_to_one_graph(name: str) -> None:
     encoder = small(name)
     x = series()
@@ -109,7 +113,7 @@ def test_it_compiles_to_one_graph(name: str) -> None:
     assert torch.allclose(compiled(x), encoder(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["resnet1d", "patch", "tstcc"])
+@pytest.mark.parametrize("name", ["resnet1d", "inception", "patch", "tstcc"])
 def test_it_never_waits_for_a_gpu(name: str) -> None:
     with FakeTensorMode():  # tensors without values: to ask for one is an error
         with torch.device("cuda"):
@@ -118,10 +122,51 @@ def test_it_never_waits_for_a_gpu(name: str) -> None:
     assert z.device.type == "cuda"
 
 
+def test_the_recurrent_one_does_not_wait_either() -> None:
+    with torch.device("meta"):  # as above; cuDNN's weights cannot be faked
+        encoder = build_encoder("gru", in_channels=3, **SMALL["gru"])
+    assert encoder(torch.empty(4, 43, 3, device="meta")).shape == (4, 10)
+
+
+@pytest.mark.parametrize("silent", ["forwards", "backwards"])
+def test_either_direction_of_the_recurrent_one_sees_the_whole_series(silent: str) -> None:
+    encoder: BiGRU = small("gru")
+    for parameter in getattr(encoder, silent).parameters():
+        torch.nn.init.zeros_(parameter)  # its part is constant then
+    x = series(1, 20).requires_grad_()
+    (gradient,) = torch.autograd.grad(encoder(x).square().sum(), x)
+    assert (gradient.abs().amax(dim=2) > 1e-6).all()
+
+
+def test_the_backward_direction_is_that_of_torch() -> None:
+    encoder: BiGRU = small("gru")
+    both = torch.nn.GRU(6, 8, batch_first=True, bidirectional=True)
+    both.load_state_dict(
+        {**encoder.forwards.state_dict(), **{f"{k}_reverse": v for k, v in encoder.backwards.state_dict().items()}}
+    )
+    x = series()
+    h, _ = both(torch.cat([x, torch.zeros_like(x)], dim=-1))
+    assert torch.allclose(encoder(x), encoder.output(h.mean(dim=1)), atol=1e-6)
+
+
+def test_a_module_of_inception_is_the_papers() -> None:
+    encoder = InceptionTime(1)
+    assert encoder.dim == 128
+    assert len(encoder.inceptions) == 6
+    assert len(encoder.shortcuts) == 2
+    shapes = [
+        tuple(p.shape) for n, p in encoder.named_parameters() if n.startswith("inceptions.1.") and "norm" not in n
+    ]
+    assert shapes == [(32, 128, 1), (32, 32, 39), (32, 32, 19), (32, 32, 9), (32, 128, 1)]
+    assert len(InceptionTime(1, depth=2).shortcuts) == 0
+
+
 def test_an_encoder_is_built_by_its_name_or_that_of_its_class() -> None:
     assert isinstance(build_encoder("patch", in_channels=2), PatchTransformer)
     assert isinstance(build_encoder("ResNet1D", in_channels=2), ResNet1D)
-    with pytest.raises(ValueError, match="no encoder 'lstm' of series; there are dilated, resnet1d, patch, tstcc"):
+    with pytest.raises(
+        ValueError, match="no encoder 'lstm' of series; there are dilated, resnet1d, inception, gru, patch, tstcc"
+    ):
         build_encoder("lstm", in_channels=2)
     with pytest.raises(ValueError, match=r"'tstcc' does not take these settings.*'patch'"):
         build_encoder("tstcc", in_channels=2, patch=3)
@@ -166,8 +211,9 @@ def test_the_features_of_tstcc_have_the_length_of_the_paper() -> None:
     features, valid = encoder.features(torch.randn(2, 128, 9))  # human activity: 128 steps
     assert features.shape == (2, 18, 128)
     assert valid is None
-    sleep = ConvEncoder(1, kernel=25, stride=6)
-    assert sleep.features(torch.randn(2, 3000, 1))[0].shape == (2, 65, 128)
+    assert ConvEncoder(1).features(torch.randn(2, 178, 1))[0].shape == (2, 24, 128)  # epilepsy
+    sleep = ConvEncoder(1, kernel=25, stride=3)
+    assert sleep.features(torch.randn(2, 3000, 1))[0].shape == (2, 127, 128)
 
 
 def test_tstcc_has_the_weights_of_the_paper() -> None:
@@ -176,6 +222,8 @@ def test_tstcc_has_the_weights_of_the_paper() -> None:
 
 
 def test_impossible_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"odd kernels, got depth=6 and kernels=\(40, 20, 10\)"):
+        InceptionTime(3, kernels=(40, 20, 10))
     with pytest.raises(ValueError, match=r"odd kernels.*kernels=\(8, 5, 3\)"):
         ResNet1D(3, kernels=(8, 5, 3))
     with pytest.raises(ValueError, match="patch must be at least 1 timestamp, got 0"):

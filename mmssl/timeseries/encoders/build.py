@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from mmssl.timeseries.encoder import DilatedConvEncoder
+from mmssl.timeseries.encoders.gru import BiGRU
+from mmssl.timeseries.encoders.inception import InceptionTime
 from mmssl.timeseries.encoders.patch_transformer import PatchTransformer
 from mmssl.timeseries.encoders.resnet1d import ResNet1D
 from mmssl.timeseries.encoders.tstcc import ConvEncoder
@@ -14,6 +16,8 @@ from mmssl.timeseries.encoders.tstcc import ConvEncoder
 ENCODERS: dict[str, type[nn.Module]] = {
     "dilated": DilatedConvEncoder,
     "resnet1d": ResNet1D,
+    "inception": InceptionTime,
+    "gru": BiGRU,
     "patch": PatchTransformer,
     "tstcc": ConvEncoder,
 }

@@ -26,8 +26,8 @@ class ConvEncoder(nn.Module):
     Args:
         in_channels: C.
         widths: of the blocks; the last one is ``dim``.
-        kernel: steps of the first convolution: 8 for human activity and epilepsy, 25 for sleep in the paper.
-        stride: of the first convolution: 1, or 6 for sleep.
+        kernel: steps of the first convolution: 8 for human activity and epilepsy, 25 for sleep in the authors' code.
+        stride: of the first convolution: 1, or 3 for sleep.
         dropout: after the first block.
     """
 
