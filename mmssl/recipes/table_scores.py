@@ -32,6 +32,7 @@ class FineTuneConfig:
     epochs: int = 30
     batch_size: int = 128
     lr_encoder: float = 1e-3
+    layer_decay: float = 1.0  # of this rate from one layer to the one before it
     head: list[int] = field(default_factory=list)  # widths of its hidden layers; [256, 256] in SCARF's paper
     lr_head: float = 1e-3
     weight_decay: float = 0.0

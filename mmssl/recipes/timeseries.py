@@ -22,6 +22,7 @@ from mmssl.recipes.experiment import Experiment, Recipe, Sizes, Training, run_re
 from mmssl.recipes.results import Embedded
 from mmssl.recipes.series_report import SeriesEvaluateConfig, SeriesScores, embedded_windows
 from mmssl.recipes.training import HealthConfig, TrainConfig, work_out
+from mmssl.timeseries.ahead import StreamedSource
 from mmssl.timeseries.augment import (
     ChannelDropout,
     CropResize,
@@ -38,7 +39,7 @@ from mmssl.timeseries.augment import (
     TimeMask,
     TimeWarp,
 )
-from mmssl.timeseries.dataset import DataConfig, SeriesData, SeriesSource, load_data
+from mmssl.timeseries.dataset import DataConfig, SeriesData, SeriesSource, load_data, reading
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.encoders.build import build_encoder
 from mmssl.timeseries.pictures import sheet
@@ -86,6 +87,36 @@ class ViewsConfig:
     channel_dropout: float = 0.0
     time_mask: float = 0.2
     jitter: float = 0.1
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a setting of `ViewsConfig` becomes an augmentation.
+
+    Args:
+        make: from the setting.
+        off: the setting that leaves it out.
+        usual: the augmentation at its usual strength.
+    """
+
+    make: Callable[[Any], Step]
+    off: Any
+    usual: Step
+
+
+AUGMENTATIONS = {
+    "crop": Augmentation(lambda scale: CropResize(tuple(scale)), [1, 1], CropResize()),
+    "time_warp": Augmentation(TimeWarp, 0, TimeWarp()),
+    "permutation": Augmentation(Permutation, 1, Permutation()),
+    "rotation": Augmentation(Rotation, 0, Rotation()),
+    "scaling": Augmentation(Scaling, 0, Scaling()),
+    "magnitude_warp": Augmentation(MagnitudeWarp, 0, MagnitudeWarp()),
+    "frequency_mask": Augmentation(FrequencyMask, 0, FrequencyMask()),
+    "frequency_mix": Augmentation(FrequencyMix, 0, FrequencyMix()),
+    "channel_dropout": Augmentation(ChannelDropout, 0, ChannelDropout()),
+    "time_mask": Augmentation(TimeMask, 0, TimeMask()),
+    "jitter": Augmentation(Jitter, 0, Jitter()),
+}  # in the order of the settings
 
 
 def train_config(**settings: Any) -> TrainConfig:
@@ -177,8 +208,8 @@ class SeriesExperiment(Experiment):
     def make_encoder(self) -> nn.Module:
         return make_encoder(self.cfg, self.data)
 
-    def source(self) -> SeriesSource:
-        return SeriesSource(self.data.train)
+    def source(self) -> SeriesSource | StreamedSource:
+        return self.data.source()
 
     def training(self, encoder: nn.Module, seed: int) -> Training:
         source = self.source()
@@ -187,8 +218,7 @@ class SeriesExperiment(Experiment):
         return Training(method, source, Probe(source.fetch(looked_at), encoder))
 
     def embedder(self, encoder: nn.Module) -> SeriesEmbedder:
-        reading = {name: getattr(self.cfg.data, name) for name in ("window", "stride", "id", "time", "resample")}
-        return SeriesEmbedder(encoder, self.arguments(), self.data.preprocessor, **reading)
+        return SeriesEmbedder(encoder, self.arguments(), self.data.preprocessor, **reading(self.cfg.data))
 
     def arguments(self) -> dict[str, Any]:
         """What the encoder is built with, beside its name."""
@@ -214,21 +244,8 @@ def make_encoder(cfg: Any, data: SeriesData) -> nn.Module:
 
 def make_views(cfg: Any) -> SeriesViews:
     """Two views by ``cfg.views``."""
-    v: ViewsConfig = cfg.views
-    steps: list[tuple[bool, Callable[[], Step]]] = [
-        (list(v.crop) != [1, 1], lambda: CropResize(tuple(v.crop))),
-        (v.time_warp != 0, lambda: TimeWarp(v.time_warp)),
-        (v.permutation != 1, lambda: Permutation(v.permutation)),
-        (v.rotation != 0, lambda: Rotation(v.rotation)),
-        (v.scaling != 0, lambda: Scaling(v.scaling)),
-        (v.magnitude_warp != 0, lambda: MagnitudeWarp(v.magnitude_warp)),
-        (v.frequency_mask != 0, lambda: FrequencyMask(v.frequency_mask)),
-        (v.frequency_mix != 0, lambda: FrequencyMix(v.frequency_mix)),
-        (v.channel_dropout != 0, lambda: ChannelDropout(v.channel_dropout)),
-        (v.time_mask != 0, lambda: TimeMask(v.time_mask)),
-        (v.jitter != 0, lambda: Jitter(v.jitter)),
-    ]
-    return SeriesViews(Pipeline(tuple(make() for used, make in steps if used)))
+    steps = [(of, getattr(cfg.views, name)) for name, of in AUGMENTATIONS.items()]
+    return SeriesViews(Pipeline(tuple(of.make(value) for of, value in steps if value != of.off)))
 
 
 def settle(cfg: C, recipe: SeriesRecipe, data: SeriesData, *, labelled: bool) -> C:
@@ -256,10 +273,10 @@ def try_out(cfg: Any, recipe: SeriesRecipe, data: SeriesData) -> None:
         ValueError: it cannot work; the message says why.
     """
     method = recipe.build(make_encoder(cfg, data), cfg, data)
-    method(SeriesSource(data.train).fetch(np.arange(2)))
+    method(data.source().fetch(np.arange(2)))
 
 
-def previews(method: Any, source: SeriesSource) -> list[Section]:
+def previews(method: Any, source: SeriesSource | StreamedSource) -> list[Section]:
     """What the method sees of a few training windows."""
     if method.augment is None:
         return []

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from mmssl.core.types import Encoder
 from mmssl.timeseries.encoder import ConvBlock, DilatedConvEncoder, present
-from mmssl.timeseries.series import Windows
+from mmssl.timeseries.series import WindowSet
 
 Floats = npt.NDArray[np.float32]
 STEPS = 2**15  # timestamps that are encoded at a time; 2 x 320 floats each come to 80 MiB
 
 
-def encode_windows(encoder: nn.Module, windows: Windows, *, steps: int = STEPS) -> Floats:
+def encode_windows(encoder: nn.Module, windows: WindowSet, *, steps: int = STEPS) -> Floats:
     """One vector a window: ``(n, dim)``.
 
     Windows of similar length are encoded together. One that is longer than ``steps`` goes through a
@@ -62,7 +62,9 @@ def encode_timestamps(encoder: DilatedConvEncoder, series: Floats, *, steps: int
         return np.concatenate([z.float().cpu().numpy() for z, _ in chunks])
 
 
-def encode_causal(encoder: DilatedConvEncoder, series: Floats, *, window: int = 201, steps: int = STEPS) -> Floats:
+def encode_causal(
+    encoder: DilatedConvEncoder, series: Floats, *, window: int = 201, mask_last: bool = False, steps: int = STEPS
+) -> Floats:
     """One vector a timestamp that knows the past only: ``(T, C)`` to ``(T, dim)``.
 
     Row t is the representation of the last timestamp of the window ``series[t - window + 1 : t + 1]``, shorter at the
@@ -74,6 +76,7 @@ def encode_causal(encoder: DilatedConvEncoder, series: Floats, *, window: int = 
         encoder: set to evaluation mode by this.
         series: ``(T, C)``, NaN for missing.
         window: timestamps that a representation may see, its own included.
+        mask_last: hide the timestamp itself, so that its representation is what the past lets expect.
         steps: timestamps of windows held at a time.
     """
     if window < 1:
@@ -90,7 +93,10 @@ def encode_causal(encoder: DilatedConvEncoder, series: Floats, *, window: int = 
             stop = min(start + at_once, len(series))
             stretch = x[start : stop + window - 1]
             views = stretch.unfold(0, window, 1).transpose(1, 2)  # (stop - start, window, C), no copy
-            z = _last_timestamp(encoder, encoder.tokenize(views), present(views))
+            tokens = encoder.tokenize(views)
+            if mask_last:
+                tokens[:, -1] = 0.0
+            z = _last_timestamp(encoder, tokens, present(views))
             out[start:stop] = z.float().cpu().numpy()
     return out
 

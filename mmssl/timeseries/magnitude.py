@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmssl.timeseries.spline import smooth_curves
-from mmssl.timeseries.steps import Step, anything_missing, check_strength, extent, inside
+from mmssl.timeseries.steps import Step, anything_missing, check_strength, extent
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Jitter(Step):
 
     def draw(self, x: Tensor) -> Tensor:
         """``(B, T, C)``, what is added."""
-        return torch.randn(x.shape, device=x.device).mul_(self.sigma)
+        return torch.empty(x.shape, device=x.device).normal_(std=self.sigma)
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
         return x + drawn
@@ -108,7 +108,7 @@ class TimeMask(Step):
     def draw(self, x: Tensor) -> Tensor:
         """``(B, T, 1)``, 0 where a timestamp is hidden, else 1."""
         start, length = extent(x)
-        t, _ = inside(start, length, x.shape[1])
+        t = torch.arange(x.shape[1], device=x.device)
         width = (length * (self.share / self.stretches)).round()  # (B, 1)
         u = torch.rand(len(x), self.stretches, device=x.device)
         first = (start + u * (length - width + 1)).floor()[..., None]  # (B, stretches, 1)
@@ -191,8 +191,8 @@ class Rotation(Step):
 
 def turned(vectors: Tensor, matrices: Tensor) -> Tensor:
     """``(B, N, 3)`` times ``(B, 3, 3)``; missing where a term of the sum is that counts."""
-    if not anything_missing(vectors):
-        return vectors @ matrices
+    if not anything_missing(vectors):  # several times as fast with the long axis last
+        return torch.bmm(matrices.transpose(1, 2), vectors.transpose(1, 2)).transpose(1, 2).contiguous()
     lost = vectors.isnan()
     reached = lost.to(vectors.dtype) @ (matrices != 0).to(vectors.dtype)
     return (vectors.masked_fill(lost, 0.0) @ matrices).masked_fill_(reached > 0, float("nan"))

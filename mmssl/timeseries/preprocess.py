@@ -4,14 +4,54 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from mmssl.timeseries.series import SeriesSet
 
 RATE_TOLERANCE = 0.05  # relative; more than a clock drifts, less than any other sampling rate
+
+
+@dataclass
+class Moments:
+    """Count, mean and sum of squares around the mean of every channel, in float64, of values that come in pieces.
+
+    Pieces are joined as by Chan, Golub and LeVeque (1979), so that the mean of a large offset costs no digits.
+    """
+
+    count: npt.NDArray[np.int64]
+    mean: npt.NDArray[np.float64]
+    square: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, pieces: Iterable[npt.NDArray[np.float32]]) -> Moments:
+        """Of ``(rows, C)`` each, NaN for missing; one at least."""
+        moments = [cls._of_one(piece) for piece in pieces]
+        total = moments[0]
+        for other in moments[1:]:
+            total = total.joined(other)
+        return total
+
+    @classmethod
+    def _of_one(cls, values: npt.NDArray[np.float32]) -> Moments:
+        count = np.count_nonzero(~np.isnan(values), axis=0)
+        mean = np.nansum(values, axis=0, dtype=np.float64) / np.maximum(count, 1)
+        return cls(count, mean, np.nansum((values - mean) ** 2, axis=0, dtype=np.float64))
+
+    def joined(self, other: Moments) -> Moments:
+        """Of all values of both."""
+        count = self.count + other.count
+        share, apart = other.count / np.maximum(count, 1), other.mean - self.mean
+        square = self.square + other.square + apart**2 * self.count * share
+        return Moments(count, self.mean + apart * share, square)
+
+    @property
+    def std(self) -> npt.NDArray[np.float64]:
+        return np.sqrt(self.square / np.maximum(self.count, 1))
 
 
 @dataclass(frozen=True)
@@ -24,6 +64,7 @@ class SeriesPreprocessor:
         std: likewise; 1 for a constant channel.
         step: distance of two rows of the training data, see `SeriesSet.step`; None if irregular or unknown.
         time_kind: see `SeriesSet.time_kind`.
+        units: of the channels, None where unknown; None altogether if no unit is known.
     """
 
     channels: tuple[str, ...] = ()
@@ -31,30 +72,32 @@ class SeriesPreprocessor:
     std: tuple[float, ...] = ()
     step: float | None = None
     time_kind: str = "rows"
+    units: tuple[str | None, ...] | None = None
 
     def fit(self, raw: SeriesSet) -> SeriesPreprocessor:
         """Fitted on ``raw``; in float64, in chunks of rows: long recordings lose no digits and take no memory."""
-        rows = range(0, len(raw.values), 2**20)
-        chunks = [raw.values[i : i + 2**20] for i in rows]
-        count = np.sum([np.count_nonzero(~np.isnan(chunk), axis=0) for chunk in chunks], axis=0)
-        if (count == 0).any():
-            names = ", ".join(name for name, n in zip(raw.channels, count, strict=True) if n == 0)
+        chunks = (raw.values[i : i + 2**20] for i in range(0, len(raw.values), 2**20))
+        return self.fit_moments(Moments.of(chunks), raw)
+
+    def fit_moments(self, moments: Moments, like: SeriesSet) -> SeriesPreprocessor:
+        """Fitted on values of which only ``moments`` are known; what else there is to know is as in ``like``."""
+        if (moments.count == 0).any():
+            names = ", ".join(name for name, n in zip(like.channels, moments.count, strict=True) if n == 0)
             raise ValueError(
                 f"no value of channel {names} in the training part: leave it out through data.channels, "
                 "or choose another split"
             )
-        mean = np.sum([np.nansum(chunk, axis=0, dtype=np.float64) for chunk in chunks], axis=0) / count
-        square = np.sum([np.nansum((chunk - mean) ** 2, axis=0, dtype=np.float64) for chunk in chunks], axis=0)
-        std = np.sqrt(square / count)
-        std[std <= 1e-6 * np.abs(mean)] = 1.0  # constant up to the rounding of float32
+        std = moments.std
+        std[std <= 1e-6 * np.abs(moments.mean)] = 1.0  # constant up to the rounding of float32
         std[std == 0] = 1.0
         return replace(
             self,
-            channels=raw.channels,
-            mean=tuple(mean.tolist()),
+            channels=like.channels,
+            mean=tuple(moments.mean.tolist()),
             std=tuple(std.tolist()),
-            step=raw.step,
-            time_kind=raw.time_kind,
+            step=like.step,
+            time_kind=like.time_kind,
+            units=like.units,
         )
 
     def __call__(self, raw: SeriesSet) -> SeriesSet:
@@ -64,16 +107,26 @@ class SeriesPreprocessor:
             ValueError: ``raw`` has other channels or another sampling rate than the training data.
         """
         self.check(raw)
+        return replace(raw, values=self.standardised(raw.values))
+
+    def standardised(self, raw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Values ``(rows, C)`` of the channels; unchecked."""
         mean, std = np.asarray(self.mean, dtype=np.float32), np.asarray(self.std, dtype=np.float32)
-        values = np.empty_like(raw.values)
+        values = np.empty_like(raw)
         for i in range(0, len(values), 2**20):  # bounds what the arithmetic takes beside the result
-            np.divide(raw.values[i : i + 2**20] - mean, std, out=values[i : i + 2**20])
-        return replace(raw, values=values)
+            np.divide(raw[i : i + 2**20] - mean, std, out=values[i : i + 2**20])
+        return values
 
     def check(self, raw: SeriesSet) -> None:
         """Raise a ValueError that names what differs between ``raw`` and the training data."""
         if raw.channels != self.channels:
             raise ValueError(_channel_difference(self.channels, raw.channels))
+        for name, trained, given in zip(self.channels, self.units or (), raw.units or (), strict=False):
+            if None not in (trained, given) and trained != given:
+                raise ValueError(
+                    f"channel {name!r} is in {given!r}, the training data had it in {trained!r}: convert it, or "
+                    "correct the unit (data.units, the metadata of the file) if it is wrong"
+                )
         if self.step is not None and raw.time_kind != "rows":
             unit = " s" if self.time_kind == "datetime" else ""
             if raw.time_kind != self.time_kind:
@@ -97,6 +150,7 @@ class SeriesPreprocessor:
             "std": list(self.std),
             "step": self.step,
             "time_kind": self.time_kind,
+            "units": None if self.units is None else list(self.units),
         }
 
     @classmethod
@@ -107,6 +161,7 @@ class SeriesPreprocessor:
             std=tuple(state["std"]),
             step=state["step"],
             time_kind=state["time_kind"],
+            units=None if state.get("units") is None else tuple(state["units"]),
         )
 
 

@@ -6,11 +6,12 @@ Missing values and padding count as the mean of what the channel measured there,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from mmssl.timeseries.steps import Step, anything_missing, check_strength
+from mmssl.timeseries.steps import Step, anything_missing, check_strength, pieces
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class FrequencyMask(Step):
         return chosen_frequencies(x, self.share)
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft(measured(x), dim=1)  # (B, F, C)
-        gone = spectrum * drawn[..., None]
-        return x - torch.fft.irfft(gone, n=x.shape[1], dim=1)
+        return x - only(measured(x), drawn)
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class FrequencyMix(Step):
         share: probability that a frequency is replaced.
     """
 
+    mixes: ClassVar[bool] = True
     share: float = 0.1
 
     def __post_init__(self) -> None:
@@ -62,10 +62,21 @@ class FrequencyMix(Step):
         return torch.where(chosen_frequencies(x, self.share), next_one[:, None], own[:, None])
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft(measured(x), dim=1)  # (B, F, C)
-        rows = drawn * drawn.shape[1] + torch.arange(drawn.shape[1], device=x.device)
-        mixed = spectrum.flatten(0, 1).index_select(0, rows.view(-1)).view_as(spectrum)
-        return x + torch.fft.irfft(mixed - spectrum, n=x.shape[1], dim=1)
+        known = measured(x)
+        away = drawn - torch.arange(len(x), device=x.device)[:, None]  # 0, or what leads to the one other series
+        other = away.amax(dim=1) + away.amin(dim=1) + torch.arange(len(x), device=x.device)
+
+        out = torch.empty_like(known)
+        for part in pieces(x):
+            difference = known.index_select(0, other[part]).sub_(known[part])
+            torch.add(x[part], only(difference, away[part] != 0), out=out[part])
+        return out
+
+
+def only(x: Tensor, chosen: Tensor) -> Tensor:
+    """What the frequencies ``(B, F)`` that are chosen add to the series ``(B, T, C)``."""
+    spectrum = torch.fft.rfft(x, dim=1)  # (B, F, C)
+    return torch.fft.irfft(spectrum.mul_(chosen[..., None]), n=x.shape[1], dim=1)
 
 
 def chosen_frequencies(x: Tensor, share: float) -> Tensor:

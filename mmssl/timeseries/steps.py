@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmssl.timeseries.encoder import present
+
+PIECE = 2**17  # values that a core works on at a time: half a MiB, so that one step after the other stays in its cache
 
 
 class Step:
@@ -22,6 +26,8 @@ class Step:
     are frozen dataclasses that define `draw` and `apply`.
     """
 
+    mixes: ClassVar[bool] = False  # what becomes of a series depends on the others of the batch
+
     def __call__(self, x: Tensor) -> Tensor:
         check_series(x)
         with exact(x):
@@ -29,6 +35,10 @@ class Step:
 
     def run(self, x: Tensor) -> Tensor:
         """The augmentation of float32, without gradients and autocast."""
+        return self.of(x) if self.mixes else in_pieces(x, self.of)
+
+    def of(self, x: Tensor) -> Tensor:
+        """The augmentation of all of ``x`` at once."""
         return self.apply(x, self.draw(x))
 
     def draw(self, x: Tensor) -> Tensor:
@@ -51,9 +61,47 @@ class Pipeline(Step):
     steps: tuple[Step, ...]
 
     def run(self, x: Tensor) -> Tensor:
+        for mixing, steps in groupby(self.flat, key=lambda step: step.mixes):
+            for step in [_InTurn(tuple(steps))] if not mixing else steps:
+                x = step.run(x)
+        return x
+
+    @property
+    def flat(self) -> Iterator[Step]:
+        """The steps, and those of pipelines among them."""
+        for step in self.steps:
+            yield from step.flat if isinstance(step, Pipeline) else (step,)
+
+
+@dataclass(frozen=True)
+class _InTurn(Step):
+    """Steps of which each piece of the batch takes all before the next one does."""
+
+    steps: tuple[Step, ...]
+
+    def of(self, x: Tensor) -> Tensor:
         for step in self.steps:
             x = step.run(x)
         return x
+
+
+def in_pieces(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """``change`` of so many series at a time as stay in the cache."""
+    parts = pieces(x)
+    if len(parts) == 1:
+        return change(x)
+    out = torch.empty(x.shape)
+    for part in parts:
+        out[part] = change(x[part])
+    return out
+
+
+def pieces(x: Tensor) -> list[slice]:
+    """So many series at a time as stay in the cache; on a GPU all at once, in `torch.compile`, too."""
+    rows = max(1, torch.get_num_threads() * PIECE // x[0].numel())
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        rows = len(x)
+    return [slice(start, start + rows) for start in range(0, len(x), rows)]
 
 
 @contextmanager
@@ -92,10 +140,12 @@ def extent(x: Tensor) -> tuple[Tensor, Tensor]:
     return valid.to(torch.uint8).argmax(dim=1, keepdim=True), valid.sum(dim=1, keepdim=True)
 
 
-def inside(start: Tensor, length: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Timestamps ``(T,)`` int64, and which of them are no padding, ``(B, T)`` bool; arguments as from `extent`."""
-    t = torch.arange(steps, device=start.device)
-    return t, (t >= start) & (t < start + length)
+def inside(x: Tensor, start: Tensor, length: Tensor) -> Tensor | None:
+    """Which timestamps are no padding, ``(B, T)`` bool; None: all of them. Further arguments as from `extent`."""
+    if not anything_missing(x):
+        return None
+    t = torch.arange(x.shape[1], device=x.device)
+    return (t >= start) & (t < start + length)
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
@@ -105,7 +155,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
 def flat(index: Tensor, x: Tensor) -> Tensor:
     """``(B, …)`` timestamps of ``(B, T, C)`` as rows of ``(B · T, C)``."""
-    first = x.shape[1] * torch.arange(len(x), device=x.device)
+    first = x.shape[1] * torch.arange(len(x), device=x.device, dtype=index.dtype)
     return index + first.view(-1, *[1] * (index.ndim - 1))
 
 
@@ -119,16 +169,32 @@ def resample(x: Tensor, position: Tensor) -> Tensor:
         x: series.
         position: in timestamps, from 0 to T - 1.
     """
+    if not anything_missing(x):
+        return between(x, position)
     nearest = position.round()
     away = position - nearest  # from -1/2 to 1/2
     both = torch.stack([nearest, (nearest + away.sign()).clamp_(0, x.shape[1] - 1)], dim=-1).long()  # (B, T', 2)
     away = away.abs_()
-    out = F.embedding_bag(  # gathers and adds up in one go
-        flat(both, x).view(-1, 2),
-        x.reshape(-1, x.shape[2]),
-        mode="sum",
-        per_sample_weights=torch.stack([1 - away, away], dim=-1).view(-1, 2),
-    ).view(*position.shape, -1)
-    if anything_missing(x):
-        out = torch.where(out.isnan(), take(x, both[..., 0]), out)
-    return out
+    out = weighted(x, flat(both, x), torch.stack([1 - away, away], dim=-1))
+    return torch.where(out.isnan(), take(x, both[..., 0]), out)
+
+
+def between(x: Tensor, position: Tensor) -> Tensor:
+    """The same as `resample` where nothing is missing."""
+    position = position.clamp(0, x.shape[1] - 1)
+    left = position.floor()
+    share = position.sub_(left)
+    first = flat(left.int() if x.numel() < 2**31 else left.long(), x)  # half the memory, half the time
+    rows, weights = first.new_empty(*first.shape, 2), share.new_empty(*share.shape, 2)
+    rows[..., 0], weights[..., 1] = first, share  # three times as fast as torch.stack
+    torch.add(first, share > 0, out=rows[..., 1])
+    torch.sub(1, share, out=weights[..., 0])
+    return weighted(x, rows, weights)
+
+
+def weighted(x: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Sums of two rows of ``(B · T, C)`` each, gathered and added up in one go: ``(B, T', 2)`` to ``(B, T', C)``."""
+    out = F.embedding_bag(
+        rows.view(-1, 2), x.reshape(-1, x.shape[2]), mode="sum", per_sample_weights=weights.view(-1, 2)
+    )
+    return out.view(*rows.shape[:2], -1)

@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +25,10 @@ ARRAYS = (".npz", ".npy")
 SUPPORTED = f"{', '.join(TABLES + ARRAYS)} (text also as .gz)"
 
 BATCH_CELLS = 1 << 20  # cells of a table that are in memory at a time
+LEAN: dict[str, Any] = {  # pages are read as they are needed: by default a whole file of row groups ends up in memory
+    "buffer_size": 1 << 20,
+    "pre_buffer": False,
+}
 SAMPLE_ROWS = 1000  # rows that tell what a column holds
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>")  # empty cells of a text file
 
@@ -42,6 +46,7 @@ class Table:
             with what counts as an empty cell of each.
         place: a row, counted from 0, in the words that help to find it.
         typed: False for text files.
+        units: of its columns, where the file says so.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Table:
     batches: Callable[[Sequence[str], Mapping[str, Sequence[str]]], Iterator[pd.DataFrame]]
     place: Callable[[int], str]
     typed: bool = True
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -117,7 +123,8 @@ def frame_table(frame: pd.DataFrame) -> Table:
         for begin in range(0, len(frame), step):
             yield frame.iloc[begin : begin + step][list(columns)]
 
-    return Table("the DataFrame", 0, frame.head(SAMPLE_ROWS), len(frame), batches, _counted("the DataFrame"))
+    head, units = frame.head(SAMPLE_ROWS), frame.attrs.get("units", {})
+    return Table("the DataFrame", 0, head, len(frame), batches, _counted("the DataFrame"), units=units)
 
 
 def suggest(name: str, names: Sequence[str]) -> str:
@@ -135,7 +142,7 @@ def short(error: Exception) -> str:
 
 
 @contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
+def reading_file(path: Path, kind: str) -> Iterator[None]:
     """Say of a damaged file which one it is."""
     try:
         yield
@@ -146,31 +153,35 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
 
 
 def _parquet_table(path: Path) -> Table:
-    # pages are read as they are needed: by default a whole file of row groups ends up in memory
-    lean: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False}
-    with _reading(path, "Parquet"), pa.parquet.ParquetFile(path, **lean) as file:
+    with reading_file(path, "Parquet"), pa.parquet.ParquetFile(path, **LEAN) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         sample = next(file.iter_batches(SAMPLE_ROWS), None)
+    return _typed_table(path, schema, sample, rows, row_group_batches(path, schema, None))
+
+
+def row_group_batches(path: Path, schema: Any, groups: list[int] | None) -> Any:
+    """What a `Table` has as ``batches``, for some row groups of a Parquet file; all of them if None."""
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
 
     def batches(columns: Sequence[str], text: Mapping[str, Sequence[str]]) -> Iterator[pd.DataFrame]:
         encoded = [name for name in texts if name in text]
-        with _reading(path, "Parquet"), pa.parquet.ParquetFile(path, read_dictionary=encoded, **lean) as file:
-            for batch in file.iter_batches(_batch_rows(len(columns)), columns=list(columns), use_threads=False):
+        with reading_file(path, "Parquet"), pa.parquet.ParquetFile(path, read_dictionary=encoded, **LEAN) as file:
+            step = _batch_rows(len(columns))
+            for batch in file.iter_batches(step, columns=list(columns), row_groups=groups, use_threads=False):
                 yield _to_pandas(batch)
 
-    return _typed_table(path, schema, sample, rows, batches)
+    return batches
 
 
 def _arrow_table(path: Path) -> Table:
-    with _reading(path, "Feather/Arrow"), pa.OSFile(str(path)) as raw, pa.ipc.open_file(raw) as file:
+    with reading_file(path, "Feather/Arrow"), pa.OSFile(str(path)) as raw, pa.ipc.open_file(raw) as file:
         schema, rows = file.schema, file.count_rows()
         sample = file.get_batch(0).slice(0, SAMPLE_ROWS) if file.num_record_batches else None
 
     def batches(columns: Sequence[str], text: Mapping[str, Sequence[str]]) -> Iterator[pd.DataFrame]:
         options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(name) for name in columns])
         with (
-            _reading(path, "Feather/Arrow"),
+            reading_file(path, "Feather/Arrow"),
             pa.OSFile(str(path)) as raw,
             pa.ipc.open_file(raw, options=options) as file,
         ):
@@ -187,7 +198,14 @@ def _typed_table(path: Path, schema: Any, sample: Any, rows: int, batches: Any) 
     if twice:
         raise ValueError(f"{path} has several columns named {twice[0]!r}; rename them")
     frame = _to_pandas(schema.empty_table() if sample is None else sample)
-    return Table(str(path), path.stem, frame, rows, batches, _counted(str(path)))
+    return Table(str(path), path.stem, frame, rows, batches, _counted(str(path)), units=_units(schema))
+
+
+def _units(schema: Any) -> dict[str, str]:
+    """Of the columns that name theirs in the metadata of their field, under ``unit`` or ``units``."""
+    named = {field.name: field.metadata or {} for field in schema}
+    said = {name: metadata.get(b"unit", metadata.get(b"units")) for name, metadata in named.items()}
+    return {name: unit.decode() for name, unit in said.items() if unit}
 
 
 def _to_pandas(batch: Any) -> pd.DataFrame:
@@ -196,7 +214,7 @@ def _to_pandas(batch: Any) -> pd.DataFrame:
 
 
 def _text_table(path: Path) -> Table:
-    with _reading(path, "text"), _text(path) as file:
+    with reading_file(path, "text"), _text(path) as file:
         head = [line for _, line in zip(range(20), file, strict=False) if line.strip()]
     if not head:
         raise ValueError(f"{path} holds blank lines only; write it again or remove it")
@@ -218,7 +236,7 @@ def _text_table(path: Path) -> Table:
         "keep_default_na": False,
         "low_memory": False,
     }
-    with _reading(path, "text"):
+    with reading_file(path, "text"):
         sample = pd.read_csv(path, nrows=SAMPLE_ROWS, na_values=list(MISSING), **options)
 
     def batches(columns: Sequence[str], text: Mapping[str, Sequence[str]]) -> Iterator[pd.DataFrame]:
@@ -226,7 +244,7 @@ def _text_table(path: Path) -> Table:
         empty = {name: list(text.get(name, MISSING)) for name in sample.columns}
         step = _batch_rows(sample.shape[1])
         with (
-            _reading(path, "text"),
+            reading_file(path, "text"),
             pd.read_csv(path, dtype=dict.fromkeys(text, str), na_values=empty, chunksize=step, **options) as reader,
         ):
             for frame in reader:

@@ -37,14 +37,13 @@ class TimeWarp(Step):
         """``(B, T)``, where each timestamp comes from."""
         steps = x.shape[1]
         start, length = extent(x)
-        t, real = inside(start, length, steps)
         speed = smooth_curves((len(x),), steps, self.knots, x.device).mul_(self.sigma).add_(1).clamp_(min=SLOWEST)
         clock = speed.cumsum(dim=1)  # (B, T)
         last = (start + length - 1).clamp(0, steps - 1)
-        run = clock - clock.gather(1, start)
+        run = clock.sub_(clock.gather(1, start))
         total = run.gather(1, last).clamp(min=SLOWEST)  # a series of one timestamp has no time to run
-        position = start + (run * ((last - start) / total)).clamp_(min=0).minimum(last - start)
-        return torch.where(real, position, t)
+        position = run.mul_((last - start) / total).add_(start).minimum(last)
+        return unmoved(position, inside(x, start, length))
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
         return resample(x, drawn)
@@ -70,12 +69,13 @@ class CropResize(Step):
     def draw(self, x: Tensor) -> Tensor:
         """``(B, T)``, where each timestamp comes from."""
         start, length = extent(x)
-        t, real = inside(start, length, x.shape[1])
         low, high = self.scale
         share, place = torch.rand(2, len(x), 1, device=x.device)
         share = low + share * (high - low)
         spare = (length - 1).clamp(min=0) * (1 - share)  # what is cut off on both sides, in timestamps
-        return torch.where(real, start + place * spare + (t - start) * share, t)
+        t = torch.arange(x.shape[1], device=x.device, dtype=share.dtype)
+        position = torch.addcmul(start * (1 - share) + place * spare, t, share)
+        return unmoved(position, inside(x, start, length))
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
         return resample(x, drawn)
@@ -113,6 +113,13 @@ class Permutation(Step):
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
         return take(x, drawn)
+
+
+def unmoved(position: Tensor, real: Tensor | None) -> Tensor:
+    """``(B, T)`` with every timestamp of the padding at its own place; ``real`` as from `inside`."""
+    if real is None:
+        return position
+    return torch.where(real, position, torch.arange(position.shape[1], device=position.device))
 
 
 def rearranged(edges: Tensor, order: Tensor, steps: int) -> Tensor:

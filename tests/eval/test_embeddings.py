@@ -73,8 +73,7 @@ def parts() -> list[pd.DataFrame]:
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.feather"])
 def test_tables_that_come_one_by_one_are_written_one_below_the_other(tmp_path: Path, name: str) -> None:
     assert write_parts(iter(parts()), tmp_path / name) == 3
-    read = {"parquet": pd.read_parquet, "csv": pd.read_csv, "feather": pd.read_feather}[name.split(".")[1]]
-    table = read(tmp_path / name)
+    table = getattr(pd, f"read_{name.split('.')[1]}")(tmp_path / name)
     assert table["entity"].tolist() == ["a", "b", "c"]
     assert table["e000"].tolist() == [0.5, 1.5, 2.5]
     assert table["label"].isna().tolist() == [True, True, False]

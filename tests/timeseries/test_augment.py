@@ -11,6 +11,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from mmssl.timeseries import steps
 from mmssl.timeseries.augment import (
     ChannelDropout,
     CropResize,
@@ -468,3 +469,33 @@ def test_a_view_tells_what_it_is() -> None:
 def test_impossible_settings_are_refused(make: type, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_batch_in_pieces_keeps_its_rows_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = series(13)
+    monkeypatch.setattr(steps, "PIECE", 4 * x[0].numel() // torch.get_num_threads())
+    assert [part.start for part in steps.pieces(x)] == [0, 4, 8, 12]
+    for step in IDENTITIES:
+        assert torch.allclose(step(x), x, atol=1e-5), step
+
+
+def test_series_are_mixed_over_the_whole_batch_whatever_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = series(13)
+    x[3, 5:9] = float("nan")
+    whole = seeded(MIXING, x)
+    monkeypatch.setattr(steps, "PIECE", 1)
+    assert torch.allclose(seeded(MIXING, x), whole, atol=1e-5, equal_nan=True)
+    assert torch.allclose(seeded(Pipeline((Pipeline((MIXING,)),)), x), whole, atol=1e-5, equal_nan=True)
+    both = seeded(Pipeline((TimeMask(0.5), MIXING, Scaling(0.3))), x)
+    assert both.isnan().equal(x.isnan())
+    assert not torch.allclose(both.nan_to_num(), x.nan_to_num(), atol=0.1)
+
+
+@pytest.mark.parametrize("step", MOVING, ids=name)
+def test_with_and_without_a_gap_elsewhere_a_series_moves_alike(step: Step) -> None:
+    x = series(4)
+    gappy = x.clone()
+    gappy[2, 20:30] = float("nan")  # takes the way that knows of missing values, for all four
+    drawn = step.draw(x)
+    rows = [0, 1, 3]
+    assert torch.allclose(step.apply(gappy, drawn)[rows], step.apply(x, drawn)[rows], atol=1e-5)
