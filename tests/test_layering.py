@@ -40,6 +40,9 @@ TABLES = {
 }
 
 
+UNPICKLES = {"graph/planetoid.py"}  # public files that are pickles, by an unpickler that refuses all but arrays
+
+
 def for_types_only(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
@@ -170,7 +173,9 @@ def test_libraries_of_a_modality_stay_in_it(file: Path) -> None:
 @every
 def test_nothing_is_pickled(file: Path) -> None:
     text = file.read_text()
-    assert not {name.split(".")[0] for name in imports(file)} & {"pickle", "joblib", "dill", "cloudpickle", "shelve"}
+    used = {name.split(".")[0] for name in imports(file)} & {"pickle", "joblib", "dill", "cloudpickle", "shelve"}
+    assert used == ({"pickle"} if named(file) in UNPICKLES else set())
+    assert "pickle.load" not in text
     assert "torch.load" not in text
     assert "torch.save" not in text
     assert "allow_pickle=True" not in text
