@@ -137,17 +137,20 @@ def forecast_verdict(results: Sequence[ForecastResult], subjects: Subjects, *, s
     signs = {gap.sign for gap in gaps.values()}
     outcome: Outcome = "no-difference"
     if signs <= {0}:
-        headline = f"No difference that this test part can show: {scores}"
+        answer = "No difference that this test part can show"
     elif -1 not in signs:
-        outcome, headline = "helped", f"Pretraining helped: {scores}"
+        outcome, answer = "helped", "Pretraining helped"
     elif 1 not in signs:
-        outcome, headline = "hurt", f"Pretraining hurt: {scores}"
+        outcome, answer = "hurt", "Pretraining hurt"
     else:
-        headline = f"It depends on the horizon: {scores}"
+        answer = "It depends on the horizon"
+    short = len(horizons) <= 2
     details = [
+        "" if short else scores,
         _against_controls(results, subjects, horizons, season),
         _size(results, subjects, gaps),
     ]
+    headline = f"{answer}: {scores if short else _by_outcome(gaps)}"
     first = gaps[horizons[0]]
     return Verdict(outcome, headline, tuple(d for d in details if d), first.value, first.low, first.high)
 
@@ -206,6 +209,16 @@ def _size(results: Sequence[ForecastResult], subjects: Subjects, gaps: dict[int,
     if few:
         text += f" Fewer than 6 independent blocks cannot show a difference: {', '.join(few)} rows ahead."
     return text
+
+
+def _by_outcome(gaps: dict[int, Difference]) -> str:
+    """At which horizons which, for more of them than a headline can hold figures."""
+    said = []
+    for sign, words in ((1, "better"), (-1, "worse"), (0, "no difference shows")):
+        if horizons := [f"{h:,}" for h, gap in gaps.items() if gap.sign == sign]:
+            listed = horizons[0] if len(horizons) == 1 else f"{', '.join(horizons[:-1])} and {horizons[-1]}"
+            said.append(f"{words} {listed} rows ahead")
+    return f"{'; '.join(said)}, against the same encoder untrained."
 
 
 def _told(gap: Difference) -> str:

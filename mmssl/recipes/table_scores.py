@@ -30,6 +30,7 @@ class FineTuneConfig:
 
     strategy: str = "full"  # none, auto (by the number of labels), linear, partial, full, or all
     epochs: int = 30
+    least_steps: int = 300  # more epochs where there are few labels
     batch_size: int = 128
     lr_encoder: float = 1e-3
     layer_decay: float = 1.0  # of this rate from one layer to the one before it

@@ -51,6 +51,7 @@ class Strategy:
         freeze: groups of layers, counted from the input, that keep their weights and their batch-norm statistics:
             a number, ``"half"`` (rounded down), or ``"all"`` (a linear probe).
         epochs: over the labelled examples.
+        least_steps: of the optimiser, and so many more epochs where there are few examples: one of thirty is one step.
         batch_size: over all processes; smaller where there are fewer examples.
         lr_encoder: of the last group of layers.
         layer_decay: factor of the learning rate from one group to the one before it.
@@ -76,6 +77,7 @@ class Strategy:
     label_smoothing: float = 0.0
     warmup: float = 0.0
     clip_norm: float | None = None
+    least_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adam", "adamw"):
@@ -459,7 +461,7 @@ def _train(
         pin_memory=fabric.device.type == "cuda",
     )
     per_epoch = len(examples) // batches.batch_size
-    steps = strategy.epochs * per_epoch
+    steps = max(strategy.epochs * per_epoch, strategy.least_steps)
     title = f"fine-tuning ({strategy.name})"
     skipped = 0.0
     with tqdm(total=steps, desc=title, unit="step", disable=fabric.global_rank > 0, dynamic_ncols=True) as bar:

@@ -181,6 +181,20 @@ def test_the_verdict_says_who_is_better_and_when_a_control_is() -> None:
     assert verdict.difference == pytest.approx(0.2, abs=0.01)
 
 
+def test_a_headline_over_many_horizons_says_at_which_it_helped_and_leaves_figures_to_the_text() -> None:
+    errors = {10: (0.5, 0.7), 20: (0.9, 0.7), 30: (0.7, 0.7), 40: (0.5, 0.7)}
+    results = []
+    for horizon, (ours, theirs) in errors.items():
+        results += [result("ts2vec", 0, ours, horizon), result("random-encoder", 0, theirs, horizon)]
+        results.append(result("linear", 0, 0.3, horizon))
+    verdict = forecast_verdict(results, SUBJECTS, season=None)
+    assert verdict.headline == (
+        "It depends on the horizon: better 10 and 40 rows ahead; worse 20 rows ahead; no difference shows 30 rows ahead, "
+        "against the same encoder untrained."
+    )
+    assert verdict.details[0].startswith("MSE 10 rows ahead 0.500 against 0.700 (better), 20 rows ahead")
+
+
 def test_too_few_independent_blocks_show_no_difference() -> None:
     results = [result("ts2vec", 0, 0.5), result("random-encoder", 0, 0.7), result("linear", 0, 0.9)]
     verdict = forecast_verdict(results, SUBJECTS, season=100)  # 400 rows are 4 blocks
