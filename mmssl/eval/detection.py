@@ -55,6 +55,9 @@ def knn_distance(train_x: Features, test_x: Features, *, k: int = 5) -> Scores:
 def mahalanobis_distance(train_x: Features, test_x: Features) -> Scores:
     """Mahalanobis distance to the training rows, with the covariance shrunk as Ledoit and Wolf (2004) say: ``(m,)``.
 
+    Training rows that are all the same, such as those of a flat recording, have no covariance: the distance is then the
+    Euclidean one.
+
     Args:
         train_x: ``(n, D)``, two at least.
         test_x: ``(m, D)``.
@@ -64,6 +67,8 @@ def mahalanobis_distance(train_x: Features, test_x: Features) -> Scores:
     check_features(train_x, "training features")
     check_features(test_x, "test features")
     train, test = standardise(train_x, test_x)
+    if not train.any():
+        return np.linalg.norm(test, axis=1)
     covariance, _ = ledoit_wolf(train, assume_centered=True)
     values, axes = np.linalg.eigh(covariance)
     whitened = test @ axes / np.sqrt(np.maximum(values, 1e-12 * values[-1]))

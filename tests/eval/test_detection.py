@@ -47,6 +47,14 @@ def test_mahalanobis_distances_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(mahalanobis_distance(train, test), expected, rtol=1e-5)
 
 
+def test_a_flat_recording_has_plain_distances_and_a_threshold() -> None:
+    flat, new = np.full((300, 4), 2.5, dtype=np.float32), features(20)
+    distance = mahalanobis_distance(flat, np.concatenate([flat, new]))
+    np.testing.assert_allclose(distance[:300], 0, atol=1e-6)
+    np.testing.assert_allclose(distance[300:], np.linalg.norm(new - 2.5, axis=1), rtol=1e-5)
+    assert threshold(distance[:300]) == pytest.approx(0, abs=1e-6)
+
+
 def test_more_neighbours_than_training_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="k must be between 1 and the 3 training rows, got 5"):
         knn_distance(features(3), features(2))
