@@ -48,7 +48,7 @@ def test_mahalanobis_distances_are_those_of_scikit_learn() -> None:
 
 
 def test_a_flat_recording_has_plain_distances_and_a_threshold() -> None:
-    flat, new = np.full((300, 4), 2.5, dtype=np.float32), features(20)
+    flat, new = np.full((300, 5), 2.5, dtype=np.float32), features(20)
     distance = mahalanobis_distance(flat, np.concatenate([flat, new]))
     np.testing.assert_allclose(distance[:300], 0, atol=1e-6)
     np.testing.assert_allclose(distance[300:], np.linalg.norm(new - 2.5, axis=1), rtol=1e-5)
