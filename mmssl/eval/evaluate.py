@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mmssl.eval import folds
 from mmssl.eval.features import Features, Labels, check_features, check_labels
 from mmssl.eval.fewshot import LADDER, few_labels
 from mmssl.eval.interval import Hits
@@ -52,18 +53,24 @@ PROTOCOLS = {
 LINEAR_MAX = 10_000  # training examples; five-fold cross-validation of more takes many minutes
 FEW_LABELS = "fewshot-logistic/1"
 FEW_NUMBERS = "fewshot-ridge/1"
-BOOSTED = "boosting/1"  # trees on the columns of a table; for an encoder, with its embedding appended to them
+BOOSTED = "boosting/2"  # trees on the columns of a table; for an encoder, with its embedding appended to them
 FINE_TUNED = {  # as mmssl.train.finetune names its strategies
     "finetune-linear/1": "linear probe",
     "finetune-partial/1": "half fine-tuned",
     "finetune-full/1": "fine-tuned",
 }
 OF_TABLES = {
-    "finetune-full(batch_size=128,lr_encoder=0.001)/1": "fine-tuned",
+    "finetune-full(batch_size=128,lr_encoder=0.001,least_steps=300)/1": "fine-tuned",
     "vime-semi/1": "VIME semi-supervised",
     BOOSTED: "boosted trees",
 }
-NAMES = {p.id: p.name for p in PROTOCOLS.values()} | FINE_TUNED | OF_TABLES  # in the order of the tables
+NAMES = {
+    **{p.id: p.name for p in PROTOCOLS.values()},
+    folds.PROTOCOL: "SVM in ten folds",
+    "finetune-full(epochs=100,batch_size=128,lr_encoder=0.001)/1": "fine-tuned",  # graphs
+    **FINE_TUNED,
+    **OF_TABLES,
+}  # in the order of the tables
 
 
 def protocol_for(key: str, *, n_train: int, measure: Measure = ACCURACY) -> Protocol:

@@ -6,6 +6,7 @@ Features are not standardised and C is chosen by cross-validation on the trainin
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,38 +48,48 @@ def svm(train_x: Features, train_y: Labels, test_x: Features) -> Labels:
     x, y, penalty = train_x.astype(np.float64), train_y, np.inf
     n_classes = len(np.unique(y))
     if len(y) // n_classes < 5 or len(y) < 50:
-        distances = _squared_distances(x, x)
+        distances = squared_distances(x, x)
     else:
         if len(y) > MAX_TRAIN:
             keep = _stratified_subset(y, MAX_TRAIN)
             x, y = x[keep], y[keep]
-        distances = _squared_distances(x, x)
-        penalty = _choose_penalty(x, y, distances)
-    gamma = _gamma(x)
-    kernel = _kernel(distances, gamma)
+        distances = squared_distances(x, x)
+        penalty = choose_penalty(x, y, distances)
+    gamma = gamma_of(x)
+    kernel = kernel_of(distances, gamma)
     del distances
-    machine = _fit(kernel, y, penalty) or _fit(kernel, y, PENALTIES[-2])
+    machine = fit(kernel, y, penalty) or fit(kernel, y, PENALTIES[-2])
     assert machine is not None  # a finite C always has a solution
     blocks = np.array_split(test_x, max(1, len(test_x) // 2_000))  # bounds the (m, n) kernel
-    return np.concatenate([machine.predict(_kernel(_squared_distances(block, x), gamma)) for block in blocks])
+    return np.concatenate([machine.predict(kernel_of(squared_distances(block, x), gamma)) for block in blocks])
 
 
-def _choose_penalty(x: Features, y: Labels, distances: npt.NDArray[np.float64]) -> float:
+def choose_penalty(
+    x: Features, y: Labels, distances: npt.NDArray[np.float64], penalties: Sequence[float] = PENALTIES
+) -> float:
+    """The C that predicts best in 5-fold cross-validation.
+
+    Args:
+        x: ``(n, D)``.
+        y: ``(n,)``.
+        distances: ``(n, n)``, squared, of ``x``.
+        penalties: candidates, in rising order.
+    """
     from sklearn.model_selection import StratifiedKFold
 
     with few_examples():  # the protocol cross-validates even where a class has fewer examples than there are folds
         folds = list(StratifiedKFold(FOLDS).split(x, y))
     # With a rare class a fold may be left with one class to train on, and then has nothing to say about C.
     folds = [(train, valid) for train, valid in folds if len(np.unique(y[train])) > 1]
-    scores = np.zeros((len(PENALTIES), len(folds)))
+    scores = np.zeros((len(penalties), len(folds)))
     for f, (train, valid) in enumerate(folds):
-        gamma = _gamma(x[train])
-        fitting = _kernel(distances[np.ix_(train, train)], gamma)
-        scoring = _kernel(distances[np.ix_(valid, train)], gamma)
-        for c, penalty in enumerate(PENALTIES):
+        gamma = gamma_of(x[train])
+        fitting = kernel_of(distances[np.ix_(train, train)], gamma)
+        scoring = kernel_of(distances[np.ix_(valid, train)], gamma)
+        for c, penalty in enumerate(penalties):
             if scores[c, f] == -np.inf:
                 continue
-            machine = _fit(fitting, y[train], penalty)
+            machine = fit(fitting, y[train], penalty)
             if machine is None:
                 scores[c] = -np.inf
                 continue
@@ -86,11 +97,11 @@ def _choose_penalty(x: Features, y: Labels, distances: npt.NDArray[np.float64]) 
             if np.abs(machine.dual_coef_).max() < penalty:  # no example is at the bound: a larger C changes nothing
                 scores[c + 1 :, f] = np.where(scores[c + 1 :, f] == -np.inf, -np.inf, scores[c, f])
                 break
-    return float(PENALTIES[scores.mean(axis=1).argmax()]) if folds else np.inf
+    return float(penalties[scores.mean(axis=1).argmax()]) if folds else penalties[-1]
 
 
-def _fit(kernel: npt.NDArray[np.float64], y: Labels, penalty: float) -> SVC | None:
-    """Fit on a precomputed kernel; None where C is infinite and no hard margin is found."""
+def fit(kernel: npt.NDArray[np.float64], y: Labels, penalty: float) -> SVC | None:
+    """A machine for a precomputed kernel; None where C is infinite and no hard margin is found."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import SVC
 
@@ -109,12 +120,14 @@ def _fit(kernel: npt.NDArray[np.float64], y: Labels, penalty: float) -> SVC | No
     return None if hard and machine.fit_status_ else machine
 
 
-def _gamma(x: Features) -> float:
+def gamma_of(x: Features) -> float:
+    """Scikit-learn's ``gamma="scale"``."""
     variance = float(x.var())
     return 1.0 / (x.shape[1] * variance) if variance else 1.0
 
 
-def _squared_distances(a: Features, b: Features) -> npt.NDArray[np.float64]:
+def squared_distances(a: Features, b: Features) -> npt.NDArray[np.float64]:
+    """``(n, m)`` between the rows of ``(n, D)`` and ``(m, D)``."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     distances = a @ b.T
     distances *= -2.0
@@ -123,7 +136,8 @@ def _squared_distances(a: Features, b: Features) -> npt.NDArray[np.float64]:
     return np.maximum(distances, 0.0, out=distances)
 
 
-def _kernel(distances: npt.NDArray[np.float64], gamma: float) -> npt.NDArray[np.float64]:
+def kernel_of(distances: npt.NDArray[np.float64], gamma: float) -> npt.NDArray[np.float64]:
+    """The RBF kernel of squared distances."""
     kernel = distances * -gamma
     return np.exp(kernel, out=kernel)
 

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mmssl.eval import folds
 from mmssl.eval.evaluate import BOOSTED, NAMES, PROTOCOLS, Evaluation
 from mmssl.eval.interval import Difference, Hits, paired_difference
 from mmssl.eval.measures import Measure
@@ -195,7 +196,7 @@ def _fine_tuned(evaluations: Sequence[Evaluation], subjects: Subjects) -> list[s
     ]
     said = []
     measure = evaluations[0].measure
-    for protocol in sorted((tried[0] & tried[1]) - {BOOSTED, *(p.id for p in PROTOCOLS.values())}):
+    for protocol in sorted((tried[0] & tried[1]) - {BOOSTED, folds.PROTOCOL, *(p.id for p in PROTOCOLS.values())}):
         ours, theirs, groups = _pair(evaluations, subjects.pretrained, subjects.untrained, protocol)
         gap = paired_difference(ours, theirs, groups)
         outcome = {1: "pretraining helped", 0: "no difference shows", -1: "pretraining hurt"}[gap.sign]

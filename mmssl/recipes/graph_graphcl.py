@@ -28,6 +28,7 @@ class MethodConfig:
     """GraphCL; the paper's settings."""
 
     strength: float | None = None  # share of nodes or edges that changes; None: 0.2, or 0.1 of the authors
+    original: bool = False  # the first view is the graph itself, as always with the authors
     temperature: float = 0.2
     reference: str = "paper"  # or authors: loss and views as in their code
 
@@ -50,10 +51,9 @@ def main(cfg: Config) -> Path:
 def build(encoder: Any, cfg: Config, data: GraphData) -> JointEmbedding:
     method = cfg.method
     assert method.strength is not None
-    views = authors_views if method.reference == "authors" else paper_views
-    return graphcl(
-        encoder, views(method.strength), temperature=method.temperature, reference=method.reference  # type: ignore[arg-type]
-    )  # fmt: skip
+    authors = method.reference == "authors"
+    views = authors_views(method.strength) if authors else paper_views(method.strength, original=method.original)
+    return graphcl(encoder, views, temperature=method.temperature, reference=method.reference)  # type: ignore[arg-type]
 
 
 def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:

@@ -8,7 +8,7 @@ python -m mmssl.recipes.tabular_mae data.name=wine model.numeric=piecewise
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mmssl.recipes.command import command_line
 from mmssl.recipes.experiment import Sizes, filled
-from mmssl.recipes.tabular import ModelConfig, TableRecipe, TabularConfig, run_tabular
+from mmssl.recipes.tabular import ModelConfig, TableRecipe, TabularConfig, run_tabular, train_config
+from mmssl.recipes.training import TrainConfig
 from mmssl.tabular.encoder import FTTransformer
 from mmssl.tabular.mae import CellMAE
 
@@ -35,7 +36,8 @@ class MethodConfig:
 class Config(TabularConfig):
     """All of the recipe's settings."""
 
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(name="FTTransformer"))
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(name="FTTransformer", hidden=32, depth=2))
+    train: TrainConfig = field(default_factory=lambda: replace(train_config(), seeds=1))  # a minute each
     method: MethodConfig = field(default_factory=MethodConfig)
 
 

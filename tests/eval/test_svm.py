@@ -30,13 +30,13 @@ def test_predictions_and_penalty_are_those_of_a_grid_search(
     train_x, train_y, test_x, _ = classes(n=n, dim=dim, distance=distance)
     expected = reference(train_x, train_y)
     chosen: list[float] = []
-    choose = module._choose_penalty
+    choose = module.choose_penalty
 
     def listen(*arguments: Any) -> float:
         chosen.append(choose(*arguments))
         return chosen[-1]
 
-    monkeypatch.setattr(module, "_choose_penalty", listen)
+    monkeypatch.setattr(module, "choose_penalty", listen)
     np.testing.assert_array_equal(svm(train_x, train_y, test_x), expected.predict(test_x))
     assert chosen == [expected.best_params_["C"]]
 

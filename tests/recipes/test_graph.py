@@ -84,6 +84,7 @@ def test_graphs_of_ones_own_are_scored_in_folds_beside_their_controls(
     assert len(table) == 24
     assert table["label"].isna().sum() == 1
     again = mmssl.load(run).embed(tables["edges"], tables["nodes"])  # type: ignore[call-arg]
+    pd.testing.assert_frame_equal(mmssl.load(run).embed(Path(tables["edges"]).parent), again)
     features = [column for column in table if column.startswith("e0")]
     order = table["graph"].tolist()
     np.testing.assert_allclose(again.loc[order].to_numpy(), table[features].to_numpy(), rtol=1e-4, atol=1e-5)
