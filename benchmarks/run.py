@@ -17,13 +17,17 @@ import torch
 
 from benchmarks import (
     ema,
+    graph_spectral,
+    graph_views,
     importing,
     loop,
     ntxent,
     reading,
+    ridge_forecast,
     series_scale,
     series_views,
     tabular_epoch,
+    tabular_stream,
     tabular_views,
     tnc,
     ts2vec_causal,
@@ -55,8 +59,12 @@ def main() -> None:
         ("series-views", series_views.measure),
         ("tnc", tnc.measure),
         ("series-scale", series_scale.measure),
+        ("ridge-forecast", ridge_forecast.measure),
         ("table-views", tabular_views.measure),
         ("table-epoch", tabular_epoch.measure),
+        ("table-stream", tabular_stream.measure),
+        ("graph-views", graph_views.measure),
+        ("graph-spectral", graph_spectral.measure),
     )
     for name, measured in benchmarks:
         if chosen.only and name not in chosen.only:

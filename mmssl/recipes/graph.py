@@ -35,6 +35,7 @@ class ModelConfig:
     """The encoder; None leaves an option at the class's value."""
 
     name: str = "GIN"  # GCN, GAT
+    pool: str | None = None  # of whole graphs: sum over the nodes, or mean; None: sum
     hidden: int | None = None  # of GIN
     depth: int | None = None
     jump: bool | None = None
@@ -157,7 +158,7 @@ class GraphExperiment(Experiment):
 
 
 def make_encoder(model: ModelConfig, data: GraphData) -> GraphEncoder:
-    """The encoder of ``cfg.model``; of whole graphs it sums over nodes.
+    """The encoder of ``cfg.model``; it pools where examples are whole graphs.
 
     Raises:
         ValueError: there is no such encoder, or it does not know an option.
@@ -165,10 +166,11 @@ def make_encoder(model: ModelConfig, data: GraphData) -> GraphEncoder:
     known = [name for name in ENCODERS if name != "StructureGIN" or isinstance(data.features, StructuralFeatures)]
     if model.name not in known:
         raise ValueError(f"model.name must be one of {', '.join(known)}, got {model.name!r}")
-    options = {name: value for name, value in vars(model).items() if name != "name" and value is not None}
+    options = {n: value for n, value in vars(model).items() if n not in ("name", "pool") and value is not None}
+    pool = model.pool or "sum"
     kind: Callable[..., GraphEncoder] = ENCODERS[model.name]
     try:
-        return kind(data.features.dim, **options, pool="sum" if data.examples.level == "graph" else None)
+        return kind(data.features.dim, **options, pool=pool if data.examples.level == "graph" else None)
     except TypeError as error:
         raise ValueError(f"model.name={model.name} does not take all of {', '.join(options)}: {error}") from error
 

@@ -150,6 +150,8 @@ def test_what_does_not_fit_is_said_before_anything_is_trained(tables: Mapping[st
         graph_graphcl.main(quick("graphcl", tmp_path, graphs, model=ModelConfig("StructureGIN")))
     with pytest.raises(ValueError, match=r"model\.name=GIN does not take all of heads"):
         graph_graphcl.main(quick("graphcl", tmp_path, graphs, model=ModelConfig("GIN", heads=2)))
+    with pytest.raises(ValueError, match="pool must be 'sum', 'mean' or None, got 'max'"):
+        graph_graphcl.main(quick("graphcl", tmp_path, graphs, model=ModelConfig(pool="max")))
     with pytest.raises(ValueError, match=r"unknown evaluate\.controls \['wl'\]"):
         graph_graphcl.main(quick("graphcl", tmp_path, graphs, evaluate=GraphEvaluateConfig(controls=["wl"])))
     with pytest.raises(ValueError, match=r"evaluate\.measure=r2 does not fit the label, which is a class"):
