@@ -37,8 +37,8 @@ def boosting(
 ) -> npt.NDArray[np.float64]:
     """Scikit-learn's histogram gradient boosting, with embeddings appended to the columns or without.
 
-    At its defaults from 400 rows on. With fewer its least leaf of 20 rows would leave stumps, and below 40 rows a constant:
-    a leaf is a twentieth of the rows then.
+    At its defaults from 400 rows on. With fewer its least leaf of 20 rows would leave stumps, and below 40 rows a
+    constant: a leaf is a twentieth of the rows then.
 
     Args:
         train_x: ``(n, M)`` model input.

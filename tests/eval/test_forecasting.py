@@ -189,8 +189,8 @@ def test_a_headline_over_many_horizons_says_at_which_it_helped_and_leaves_figure
         results.append(result("linear", 0, 0.3, horizon))
     verdict = forecast_verdict(results, SUBJECTS, season=None)
     assert verdict.headline == (
-        "It depends on the horizon: better 10 and 40 rows ahead; worse 20 rows ahead; no difference shows 30 rows ahead, "
-        "against the same encoder untrained."
+        "It depends on the horizon: better 10 and 40 rows ahead; worse 20 rows ahead; no difference shows 30 rows "
+        "ahead, against the same encoder untrained."
     )
     assert verdict.details[0].startswith("MSE 10 rows ahead 0.500 against 0.700 (better), 20 rows ahead")
 
