@@ -34,10 +34,26 @@ def build_optimizer(
     if name == "adam":
         return torch.optim.Adam(params, lr=lr, betas=betas, fused=True)
     if name == "sgd":
-        return torch.optim.SGD(params, lr=lr, momentum=momentum, fused=True)
+        return SGD(params, lr=lr, momentum=momentum, fused=True)
     if name == "lars":
         return LARS(params, lr=lr, momentum=momentum)
     raise ValueError(f"optimizer must be one of {', '.join(OPTIMISERS)}, got {name!r}")
+
+
+class SGD(torch.optim.SGD):
+    """Torch's, with a momentum that starts at 0.
+
+    Torch takes the first gradient for it instead, which is the same; but if the first step is left out (``found_inf``),
+    its fused form goes on with whatever lay in that memory.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"] if group["momentum"] else ():
+                if p.grad is not None and "momentum_buffer" not in self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return super().step(closure)
 
 
 def decay_groups(

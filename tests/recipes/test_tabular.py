@@ -46,7 +46,7 @@ CORE: dict[str, Any] = {
     "barlow-twins": tabular_barlow_twins,
     "mae": tabular_mae,
 }
-TUNED = "finetune-full(epochs=2,batch_size=32,lr_encoder=0.001)/1"
+TUNED = "finetune-full(epochs=2,batch_size=32,lr_encoder=0.001,least_steps=300)/1"
 
 
 def customers(rows: int = 300, *, seed: int = 0) -> pd.DataFrame:

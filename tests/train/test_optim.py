@@ -117,6 +117,25 @@ def test_every_optimiser_can_skip_a_step_without_being_asked(name: str) -> None:
         assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
+def test_sgd_is_torchs_whether_or_not_its_first_step_is_left_out() -> None:
+    ours, theirs = net(), net()
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = build_optimizer("sgd", decay_groups(ours, lr=0.1, weight_decay=0.1), lr=0.1)
+    reference = torch.optim.SGD(decay_groups(theirs, lr=0.1, weight_decay=0.1), lr=0.1, momentum=0.9, fused=True)
+    torch.full((1 << 20,), float("nan"))  # what lies in memory that is free again
+    for step in range(4):
+        for model in (ours, theirs):
+            generator = torch.Generator().manual_seed(step)
+            for p in model.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+        optimizer.found_inf = torch.tensor(float(step == 0))  # type: ignore[attr-defined]
+        optimizer.step()
+        if step:
+            reference.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert all(state["momentum_buffer"].isfinite().all() for state in optimizer.state.values())
+
+
 def test_an_unknown_optimiser_or_form_of_lars_is_refused() -> None:
     with pytest.raises(ValueError, match="one of adamw, adam, sgd, lars, got 'adagrad'"):
         build_optimizer("adagrad", net().parameters(), lr=0.1)
