@@ -25,9 +25,9 @@ class TrainConfig:
     steps: int | None = None
     epochs: float | None = None  # instead of steps
     batch_size: int = 8  # over all processes and accumulated batches
-    optimizer: str = "adamw"  # adam, sgd or lars
+    optimizer: str = "adamw"  # adam, sgd, lars (scales steps) or larc (clips them)
     lr: float | None = 1e-3
-    momentum: float = 0.9  # of sgd and lars
+    momentum: float = 0.9  # of sgd, lars and larc
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # of adam and adamw
     weight_decay: float = 0.01
     decay_all: bool = True  # biases and norms, too

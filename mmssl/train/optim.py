@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-OPTIMISERS = ("adamw", "adam", "sgd", "lars")
+OPTIMISERS = ("adamw", "adam", "sgd", "lars", "larc")
 
 
 def build_optimizer(
@@ -22,10 +22,11 @@ def build_optimizer(
     """An optimiser that can leave a step out without waiting for the device (``found_inf``), as `fit` wants it.
 
     Args:
-        name: ``"adamw"``, ``"adam"`` (weight decay inside the gradient), ``"sgd"`` or ``"lars"``.
+        name: ``"adamw"``, ``"adam"`` (weight decay inside the gradient), ``"sgd"``, or one of the forms of `LARS`: ``"lars"``
+            scales steps, ``"larc"`` clips them.
         params: parameters, or groups from `decay_groups`.
         lr: of all groups that bring none of their own.
-        momentum: of SGD and LARS.
+        momentum: of SGD and both forms of LARS.
         betas: of Adam and AdamW.
     """
     params = list(params)
@@ -37,6 +38,8 @@ def build_optimizer(
         return SGD(params, lr=lr, momentum=momentum, fused=True)
     if name == "lars":
         return LARS(params, lr=lr, momentum=momentum)
+    if name == "larc":
+        return LARS(params, lr=lr, momentum=momentum, variant="clip")
     raise ValueError(f"optimizer must be one of {', '.join(OPTIMISERS)}, got {name!r}")
 
 

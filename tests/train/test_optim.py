@@ -101,7 +101,7 @@ def test_lars_starts_from_a_matrix_of_zeros() -> None:
     torch.testing.assert_close(w.detach(), torch.full((2, 2), -0.1))
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lars"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lars", "larc"])
 def test_every_optimiser_can_skip_a_step_without_being_asked(name: str) -> None:
     model = net()
     optimizer = build_optimizer(name, decay_groups(model, lr=0.1, weight_decay=0.1), lr=0.1)
