@@ -137,7 +137,7 @@ def test_sgd_is_torchs_whether_or_not_its_first_step_is_left_out() -> None:
 
 
 def test_an_unknown_optimiser_or_form_of_lars_is_refused() -> None:
-    with pytest.raises(ValueError, match="one of adamw, adam, sgd, lars, got 'adagrad'"):
+    with pytest.raises(ValueError, match="one of adamw, adam, sgd, lars, larc, got 'adagrad'"):
         build_optimizer("adagrad", net().parameters(), lr=0.1)
     with pytest.raises(ValueError, match="'scale' or 'clip', got 'larc'"):
         LARS(net().parameters(), lr=0.1, variant="larc")  # type: ignore[arg-type]
