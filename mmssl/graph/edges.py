@@ -61,8 +61,8 @@ def simple_edges(
     if len(one_way) and not undirected and not (once and len(one_way) == len(kept)):
         row = int(rows[np.isin(code, one_way).argmax()])
         raise ValueError(
-            f"the graph is directed: {place(row)} has no edge back ({len(one_way):,} of {len(kept):,} edges have none). "
-            "Undirected graphs are expected; data.undirected=true takes every edge for an undirected one"
+            f"the graph is directed: {place(row)} has no edge back ({len(one_way):,} of {len(kept):,} edges have "
+            "none). Undirected graphs are expected; data.undirected=true takes every edge for an undirected one"
         )
     notes = []
     if loops.any():

@@ -22,8 +22,8 @@ def build_optimizer(
     """An optimiser that can leave a step out without waiting for the device (``found_inf``), as `fit` wants it.
 
     Args:
-        name: ``"adamw"``, ``"adam"`` (weight decay inside the gradient), ``"sgd"``, or one of the forms of `LARS`: ``"lars"``
-            scales steps, ``"larc"`` clips them.
+        name: ``"adamw"``, ``"adam"`` (weight decay inside the gradient), ``"sgd"``, or one of the forms of `LARS`:
+            ``"lars"`` scales steps, ``"larc"`` clips them.
         params: parameters, or groups from `decay_groups`.
         lr: of all groups that bring none of their own.
         momentum: of SGD and both forms of LARS.
