@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmssl.recipes.series_report import when
 from mmssl.recipes.timeseries import AUGMENTATIONS, ViewsConfig, with_default_data
 from mmssl.timeseries.augment import Rotation, Step
 from mmssl.timeseries.dataset import DataConfig, SeriesData, load_data
@@ -40,7 +41,7 @@ def main(cfg: Config) -> Path:
     x = torch.from_numpy(windows.fetch(np.arange(len(windows))))
     made = examples(x, shown(cfg.views, x.shape[2]), seed=cfg.seed)
     ids, starts = windows.names()
-    names = [f"{name} at {start}" for name, start in zip(ids, starts, strict=True)]
+    names = [f"{name} at {when(start)}" for name, start in zip(ids, starts, strict=True)]
     series = list(x.numpy())
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".html":
@@ -70,15 +71,24 @@ def _summary(data: SeriesData) -> str:
 
 def _write_png(series: list[Any], names: list[str], made: list[Example], out: Path) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = [("as they are", "", series), *((e.title, destroys(e.step), e.views) for e in made)]
-    figure = Figure(figsize=(3 * len(series), 1.5 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(3 * len(series), 1.5 * len(rows)), layout=ConstrainedLayoutEngine(h_pad=0.16))
     axes = figure.subplots(len(rows), len(series), squeeze=False)
     for line, (title, meaning, views) in zip(axes, rows, strict=True):
         for axis, view in zip(line, views, strict=True):
             axis.plot(view[:, :6], linewidth=0.8)
             axis.set(xticks=[], yticks=[])
-        line[0].set_title(f"{title}: {meaning}" if meaning else title, loc="left", fontsize=8)
+        heading = line[0].annotate(
+            f"{title}: {meaning}" if meaning else title,
+            (0, 1),
+            (0, 3),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=8,
+        )
+        heading.set_in_layout(False)  # it runs over all columns; a title would push the second one aside
     for axis, name in zip(axes[-1], names, strict=True):
         axis.set_xlabel(name, fontsize=7)
     figure.savefig(out, dpi=120)

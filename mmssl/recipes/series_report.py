@@ -87,7 +87,7 @@ def embedded_windows(data: SeriesData, embedder: SeriesEmbedder) -> Embedded:
     static = [name for name in data.train.series.static if all(name in w.series.static for _, w in parts)]
 
     def name(i: int) -> str:
-        return str(ids[i]) if whole else f"{ids[i]} at {_when(starts[i])}"
+        return str(ids[i]) if whole else f"{ids[i]} at {when(starts[i])}"
 
     def picture(i: int) -> str:
         return sparkline(parts[owner[i]][1].fetch(within[i : i + 1])[0])
@@ -129,7 +129,7 @@ def _parts(data: SeriesData) -> Iterator[tuple[str, WindowSet]]:
         yield "test", data.test
 
 
-def _when(start: Any) -> str:
+def when(start: Any) -> str:
     """A time to the second, or a row number."""
     if isinstance(start, np.datetime64):
         return str(start.astype("datetime64[s]")).replace("T", " ")
