@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from mmssl.eval.evaluate import BOOSTED
-from mmssl.recipes import tabular_scarf, tabular_vime
+from mmssl.recipes import session, tabular_scarf, tabular_vime
 from mmssl.recipes.command import command_line
 from mmssl.recipes.scores import Task
 from mmssl.recipes.table_scores import FineTuneConfig, Floats, boosted, fine_tuned, task_and_rows
@@ -192,7 +192,18 @@ def _encoder(cfg: Config, data: TableData, method: str, seed: int, fabric: Fabri
     if method == "scratch":
         return encoder
     run = Run.at(Path(cfg.work) / data.name / method)
+    _check_settings(run, f"# rows: {cfg.rows}\n{session.config_yaml(settings)}")
     return ours.pretrained(encoder, run, seed)[0].export()  # type: ignore[operator]
+
+
+def _check_settings(run: Run, settings: str) -> None:
+    """Keep them beside the encoders; raise a ValueError if the encoders that lie there were trained with others."""
+    if run.config.exists() and run.config.read_text() != settings:
+        raise ValueError(
+            f"{run.path} holds encoders that were pretrained with other settings (its {run.config.name}): delete "
+            "it, or name another folder with work=…"
+        )
+    run.config.write_text(settings)
 
 
 def _value(task: Task, outputs: Floats) -> float:

@@ -381,6 +381,16 @@ def test_a_comparison_goes_on_where_it_stopped_and_ends_as_if_it_had_not(
     assert "seed" not in capsys.readouterr().out
 
 
+def test_encoders_of_a_comparison_with_other_settings_are_not_taken(tmp_path: Path) -> None:
+    cfg = comparison(tmp_path, methods=["vime"], seeds=1)
+    tabular_compare.main(cfg)
+    (tmp_path / "out.csv").unlink()
+    for other in (replace(cfg, rows=50), replace(cfg, train=replace(cfg.train, lr=1e-2))):
+        with pytest.raises(ValueError, match=r"vime holds encoders that were pretrained with other settings"):
+            tabular_compare.main(other)
+    tabular_compare.main(cfg)  # its own are taken
+
+
 def test_rows_of_a_comparison_are_bounded_and_the_predictors_of_vime_take_part(tmp_path: Path) -> None:
     cfg = comparison(tmp_path, methods=["vime-semi", "mlp"], seeds=1, rows=60, semi=tabular_vime.SemiConfig(steps=30))
     found = tabular_compare.read_rows(tabular_compare.main(cfg))
