@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from mmssl.core.distributed import rank, world_size
+from mmssl.train.pools import InPieces, pooled_order, read_ahead
 
 Index = npt.NDArray[np.int64]
 
@@ -41,11 +43,11 @@ class ShuffledBatches:
 
     Args:
         source: the data. Fetched in this process without workers, which is fastest for arrays in memory. One that can
-            `ReadAhead` decides on the order, so that its files are read in large pieces.
+            `ReadAhead` decides on the order; data that is `InPieces` is shuffled a pool of them at a time.
         batch_size: samples of a batch over all ranks; every rank gets an equal part. Smaller if there are
             fewer samples.
         seed: of the shuffling, the same on all ranks.
-        workers: processes that fetch ahead, for data that has to be read or decoded; threads with `ReadAhead`.
+        workers: processes that fetch ahead, for data that has to be read or decoded; threads with these two.
         pin_memory: put batches of workers into page-locked memory, for a GPU.
     """
 
@@ -71,6 +73,9 @@ class ShuffledBatches:
         if isinstance(self.source, ReadAhead):
             order = _Order(len(self.source), self.per_rank, self.seed, first, self.source.order)
             return self.source.read_ahead(iter(order), self.workers)
+        if isinstance(self.source, InPieces):
+            order = _Order(len(self.source), self.per_rank, self.seed, first, partial(pooled_order, self.source))
+            return read_ahead(self.source, iter(order), self.workers)
         order = _Order(len(self.source), self.per_rank, self.seed, first)
         if self.workers == 0:
             return map(self.source.fetch, order)

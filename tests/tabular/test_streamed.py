@@ -22,7 +22,8 @@ from mmssl.tabular.dataset import DataConfig, TableData, load_data
 from mmssl.tabular.preprocess import TablePreprocessor
 from mmssl.tabular.streamed import TableStream
 from mmssl.tabular.tables import MISSING
-from mmssl.train.batches import ReadAhead, ShuffledBatches
+from mmssl.train.batches import ShuffledBatches
+from mmssl.train.pools import InPieces, pooled_order
 
 FORMATS = ("t.csv", "t.parquet", "t.feather")
 
@@ -109,22 +110,15 @@ def test_drawn_rows_come_from_all_over_the_file_and_none_twice(name: str, tmp_pa
 def test_an_epoch_is_every_row_once_in_another_order_each_time(name: str, tmp_path: Path) -> None:
     path = write(frame(), tmp_path / name)
     stream = stream_of(path, pool=900)
-    assert isinstance(stream, ReadAhead)
+    assert isinstance(stream, InPieces)
     assert 1 < stream.pool < len(stream.blocks) / 2
     batches = ShuffledBatches(stream, batch_size=50, seed=3)()
     first = torch.cat(list(islice(batches, 20)))
     second = torch.cat(list(islice(batches, 20)))
     assert numbers(first, stream.preprocessor) == numbers(second, stream.preprocessor) == [i / 4 for i in range(1000)]
     assert not torch.equal(first, second)
-    order = stream.order(np.random.default_rng(0), 0, 1)
+    order = pooled_order(stream, np.random.default_rng(0), 0, 1)
     assert np.abs(np.diff(order)).mean() > 20  # neighbours in a file are none here
-
-
-def test_ranks_share_the_rows_of_an_epoch(tmp_path: Path) -> None:
-    stream = stream_of(write(frame(), tmp_path / "t.parquet"), pool=900)
-    orders = [stream.order(np.random.default_rng([3, 1]), part, 3) for part in range(3)]
-    assert [len(order) for order in orders] == [333, 333, 333]
-    assert len(np.unique(np.concatenate(orders))) == 999
 
 
 def test_a_run_that_goes_on_gets_the_batches_it_would_have_got(tmp_path: Path) -> None:
@@ -134,23 +128,6 @@ def test_a_run_that_goes_on_gets_the_batches_it_would_have_got(tmp_path: Path) -
         rest = list(islice(ShuffledBatches(stream, batch_size=64, seed=1)(first), 40 - first))
         for ours, theirs in zip(rest, whole[first:], strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
-
-
-def test_a_pool_of_blocks_is_in_memory_and_each_is_read_once_an_epoch(tmp_path: Path) -> None:
-    stream = stream_of(write(frame(), tmp_path / "t.parquet"), pool=900)
-    loaded: list[int] = []
-    load_block = stream.load
-
-    def counted(block: int) -> npt.NDArray[np.float32]:
-        loaded.append(block)
-        return load_block(block)
-
-    stream.load = counted  # type: ignore[method-assign]
-    batches = ShuffledBatches(stream, batch_size=20)()
-    next(batches)
-    assert len(loaded) <= stream.pool
-    list(islice(batches, 49))
-    assert sorted(loaded) == list(range(len(stream.blocks)))
 
 
 def test_held_out_blocks_are_never_learnt_from(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmssl.timeseries import ahead, pieces
+from mmssl.timeseries import pieces
 from mmssl.timeseries.ahead import StreamedSource
 from mmssl.timeseries.dataset import DataConfig, SeriesData, labelled, load_data
 from mmssl.timeseries.preprocess import Moments
@@ -27,6 +25,7 @@ from mmssl.train import batches
 from mmssl.train.batches import ShuffledBatches
 from mmssl.train.checkpoint import Checkpoints
 from mmssl.train.fit import fit, setup_fabric
+from mmssl.train.pools import pooled_order
 
 ROWS, MACHINES, GROUP = 400, 6, 100  # rows of a machine, machines, rows of a row group
 
@@ -193,10 +192,10 @@ def test_batches_mix_several_pieces_and_epochs_differ(tmp_path: Path) -> None:
     data = load(write(tmp_path / "a", recordings()))
     source = streamed(data, pool=4)
     assert isinstance(data.train, StreamedWindows)
-    order = source.order(np.random.default_rng(0), 0, 1)
+    order = pooled_order(source, np.random.default_rng(0), 0, 1)
     mixed = [len(np.unique(data.train.piece[order[i : i + 16]])) for i in range(0, 100, 16)]
     assert min(mixed) >= 3
-    assert order.tolist() != source.order(np.random.default_rng(1), 0, 1).tolist()
+    assert order.tolist() != pooled_order(source, np.random.default_rng(1), 0, 1).tolist()
 
 
 @pytest.mark.parametrize("after", [1, 7, 40, 53, 121])
@@ -255,11 +254,6 @@ def test_readers_change_nothing(tmp_path: Path) -> None:
 def test_ranks_read_different_windows_and_together_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load(write(tmp_path / "a", recordings()))
     assert isinstance(data.train, StreamedWindows)
-    orders = [streamed(data).order(np.random.default_rng(5), part, 3) for part in range(3)]
-    every = np.concatenate(orders)
-    assert len(set(every.tolist())) == len(every) == len(data.train) // 3 * 3
-    pieces_of = [set(data.train.piece[order].tolist()) for order in orders]
-    assert sum(map(len, pieces_of)) <= len(data.train.pieces) + 2  # at most the two where ranks meet are read twice
     seen: list[list[bytes]] = []
     for rank in range(3):
         monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
@@ -268,46 +262,6 @@ def test_ranks_read_different_windows_and_together_all(tmp_path: Path, monkeypat
         assert all(len(x) == 3 for x in xs)
         seen.append(rows_of(xs))
     assert len({row for rows in seen for row in rows}) == len(data.train) // 9 * 9
-
-
-def test_no_more_pieces_are_held_than_two_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = load(write(tmp_path / "a", recordings()))
-    most = 0
-
-    class Counting(ahead._Shelf):
-        def ask_for(self, wanted: list[int]) -> None:
-            nonlocal most
-            super().ask_for(wanted)
-            most = max(most, len(self.held))
-
-    monkeypatch.setattr(ahead, "_Shelf", Counting)
-    first(streamed(data, pool=2), 100)
-    assert 2 < most <= 4
-
-
-def test_a_small_folder_is_not_looked_ahead_of_for_ever(tmp_path: Path) -> None:
-    data = load(write(tmp_path / "a", recordings()))
-    source = data.source()
-    assert isinstance(source, StreamedSource)
-    asked = 0
-
-    def order() -> Iterator[npt.NDArray[np.int64]]:
-        nonlocal asked
-        while True:
-            asked += 8
-            yield np.arange(8)
-
-    next(source.read_ahead(order(), 1))
-    assert asked <= 3 * len(data.train)
-
-
-def test_the_readers_stop_with_the_batches(tmp_path: Path) -> None:
-    data = load(write(tmp_path / "a", recordings()))
-    stream: Iterator[Tensor] = ShuffledBatches(streamed(data), batch_size=8)()
-    next(stream)
-    assert any(thread.name.startswith("pieces") for thread in threading.enumerate())
-    stream.close()  # type: ignore[attr-defined]
-    assert not any(thread.name.startswith("pieces") for thread in threading.enumerate())
 
 
 def test_entities_shorter_than_a_window_are_padded_on_both_sides(tmp_path: Path) -> None:
