@@ -99,7 +99,7 @@ class _Order(Sampler[Index]):
         per_rank: int,
         seed: int,
         first: int,
-        order: Callable[[np.random.Generator, int, int], Index] | None = None,
+        order: Callable[[np.random.Generator, int, int], npt.NDArray[Any]] | None = None,
     ) -> None:
         self.n, self.per_rank, self.seed, self.first = n, per_rank, seed, first
         self.order = order
