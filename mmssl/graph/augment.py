@@ -120,8 +120,8 @@ class Subgraph:
         if self.strength == 0:
             return graphs
         dropped = _counts(graphs.sizes, self.strength).minimum(graphs.sizes - 1)
-        met = _meeting_times(graphs).argsort()
-        order = met[graphs.batch[met].argsort(stable=True)]
+        met = _meeting_times(graphs)
+        order = (met + graphs.batch * (met.max() + 1)).argsort()  # graph after graph
         return graphs.keep_nodes(_ranks(order, graphs.batch, graphs.sizes) < (graphs.sizes - dropped)[graphs.batch])
 
 
