@@ -11,10 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmssl.core.methods.alignment import Alignment, Towers
 from mmssl.core.methods.bert import BERT
 from mmssl.core.methods.data2vec import Data2Vec
 from mmssl.core.methods.mae import MAE
+from mmssl.core.objectives.alignment import PairObjective
+from mmssl.core.objectives.clip import CLIP
+from mmssl.core.objectives.siglip import SigLIP
 from mmssl.core.transformer import sincos_1d
+from mmssl.text.encoder import TextTransformer
 from mmssl.timeseries.encoder import DilatedConvEncoder
 from mmssl.timeseries.encoders.gru import BiGRU
 from mmssl.timeseries.encoders.inception import InceptionTime
@@ -70,11 +75,27 @@ def joint(preset: Build) -> Callable[[Any, Tensor], nn.Module]:
     return lambda encoder, _: preset(encoder, noisy_pair)
 
 
+TEXTS = torch.tensor([[1, 3, 2, 0], [1, 4, 2, 0], [1, 3, 4, 2], [1, 5, 2, 0], [1, 5, 4, 2], [1, 5, 3, 2]])
+
+
+class WithText(Alignment):
+    """Aligns an encoder with a text for each of the batch, which it sees in two parts."""
+
+    def __init__(self, encoder: Any, objective: PairObjective) -> None:
+        text = TextTransformer(6, 4, dim=8, depth=1, heads=2, dropout=0.1)
+        super().__init__(Towers({"encoder": encoder, "text": text}, dim=8), objective, chunks=2)
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        return super().forward((batch, TEXTS))
+
+
 METHODS: dict[str, Callable[[Any, Tensor], nn.Module]] = {
     **{name: joint(preset) for name, preset in JOINT_EMBEDDINGS.items()},
     "mae": mae,
     "bert": lambda encoder, _: BERT(encoder),
     "data2vec": lambda encoder, _: Data2Vec(encoder, top_layers=2),
+    "clip": lambda encoder, _: WithText(encoder, CLIP()),
+    "siglip": lambda encoder, _: WithText(encoder, SigLIP(bias=-2.0)),
 }
 TOKENS = ("vit", "dilated-conv", "patch-transformer")
 REFUSED = {  # and what the reason names

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mmssl.core.objectives.alignment import MAX_SCALE
+
 
 @torch.no_grad()
 def embedding_health(z: Tensor) -> dict[str, Tensor]:
@@ -57,7 +59,8 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
     Args:
         history: rows with ``step`` and any of ``loss``, ``collapse_loss``, ``spread``, ``effective_rank``,
             ``teacher_entropy`` (of what it assigns a sample to, one of K prototypes; ``collapse_loss`` is then ln K),
-            ``skipped`` (steps skipped so far), ``lr``; the first row is from before or shortly after the start.
+            ``scale`` (learnable, of cosines, at most 100), ``skipped`` (steps skipped so far), ``lr``; the first row is
+            from before or shortly after the start.
         distinct: share of the inputs that are not copies of another, from `distinct_share`.
     """
     findings: list[str] = []
@@ -97,6 +100,8 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
                 f"The embeddings use hardly more than one direction (effective rank {rank:.1f}, {first:.1f} at the "
                 "start): dimensional collapse. A smaller learning rate or more varied inputs may help."
             )
+    if diverged := _diverged_scale(history):
+        findings.append(diverged)
     skipped = last.get("skipped", 0.0)
     if skipped > 0:
         findings.append(
@@ -118,6 +123,8 @@ EVEN = 0.01  # relative distance of the entropy of a teacher to that of an even 
 ONE_PROTOTYPE_LOSS = 0.05  # of ln K; a student that tells samples apart is never that sure of its teacher's choice
 LOOKS = 3  # logging steps in a row that must agree
 ABOVE_COLLAPSE = 1.05  # times that loss; usual in the first steps, wrong later
+LARGEST_SCALE = 0.999 * MAX_SCALE  # where a learnable scale is clamped, nearly
+UNLEARNT = 0.5  # of the collapse value; pairs that are told apart better may well have a scale at its limit
 
 
 def _collapse(history: Sequence[Mapping[str, float]], distinct: float) -> str:
@@ -165,6 +172,27 @@ def _collapsed_teacher(rows: Sequence[Mapping[str, float]]) -> str:
             f"Collapse: the teacher assigns all samples to one prototype (entropy {last['teacher_entropy']:.2g}, "
             f"loss {last['loss']:.2g}, ln K = {last['collapse_loss']:.3f}). Centring, or a higher teacher "
             "temperature, works against that."
+        )
+    return ""
+
+
+def _diverged_scale(history: Sequence[Mapping[str, float]]) -> str:
+    """That the learnable scale of a loss over pairs went to one of its ends, and what to do; else an empty string."""
+    recent = [row for row in history[-LOOKS:] if "scale" in row]
+    if len(recent) < LOOKS:
+        return ""
+    scale, relative = recent[-1]["scale"], recent[-1]["loss"] / recent[-1]["collapse_loss"]
+    if max(row["scale"] for row in recent) < 1:
+        return (
+            f"The scale of the similarities fell to {scale:.2g} (a temperature of {1 / scale:.2g}): the loss got "
+            "smaller by counting no pair for much. Lower the learning rate (train.lr), and look whether the pairs "
+            "belong together."
+        )
+    if min(row["scale"] for row in recent) > LARGEST_SCALE and relative > UNLEARNT:
+        return (
+            f"The scale of the similarities rose to its limit, {MAX_SCALE:g}, with the loss still at {relative:.0%} of "
+            "its collapse value: single wrong pairs decide the training. Lower the learning rate (train.lr), and look "
+            "for pairs that do not belong together."
         )
     return ""
 

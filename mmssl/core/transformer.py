@@ -16,9 +16,10 @@ class Block(nn.Module):
         dim: D.
         heads: of the attention; D must be a multiple.
         mlp_ratio: width of the MLP's hidden layer over D.
+        dropout: of what attention and MLP add.
     """
 
-    def __init__(self, dim: int, heads: int, *, mlp_ratio: float = 4.0) -> None:
+    def __init__(self, dim: int, heads: int, *, mlp_ratio: float = 4.0, dropout: float = 0.0) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim must be a multiple of heads, got dim={dim} and heads={heads}")
@@ -29,12 +30,13 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.fc1 = nn.Linear(dim, int(mlp_ratio * dim))
         self.fc2 = nn.Linear(int(mlp_ratio * dim), dim)
+        self.drop = nn.Dropout(dropout)
         self.apply(init_linear)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """``(B, N, D)`` to ``(B, N, D)``; nobody attends to tokens where ``valid``, ``(B, N)`` bool, is False."""
-        x = x + self.attend(self.norm1(x), valid)
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        x = x + self.drop(self.attend(self.norm1(x), valid))
+        return x + self.drop(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
 
     def attend(self, x: Tensor, valid: Tensor | None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)

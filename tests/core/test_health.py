@@ -148,6 +148,25 @@ def test_what_is_no_collapse_but_wrong_is_a_warning(change: Row, words: str) -> 
     assert words in said.findings[0]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scale": lambda p: 14 * 0.01**p}, "fell to 0.14 (a temperature of 7.1)"),
+        ({"scale": 100.0, "loss": lambda p: 3 - p}, "rose to its limit, 100, with the loss still at 57% of"),
+    ],
+)
+def test_a_scale_that_went_to_an_end_is_a_warning(change: Row, words: str) -> None:
+    said = diagnose(history(n=9, **HEALTHY | change))
+    assert said.status == "warning"
+    assert words in said.findings[0]
+    assert "train.lr" in said.findings[0]
+
+
+@pytest.mark.parametrize("scale", [14.0, 100.0, lambda p: 20 if p > 0.9 else 0.5])
+def test_a_scale_at_its_limit_with_pairs_that_are_told_apart_is_healthy(scale: Any) -> None:
+    assert diagnose(history(**HEALTHY | {"scale": scale})).status == "healthy"
+
+
 def test_mostly_copied_inputs_are_worth_a_warning_on_their_own() -> None:
     said = diagnose(history(**HEALTHY), distinct=0.3)
     assert (said.status, said.findings) == ("warning", ("Only 30% of the inputs looked at differ from each other.",))

@@ -54,7 +54,7 @@ def assert_close(found: Tensor, expected: Tensor, what: str) -> None:
     assert difference <= 1e-5 * expected.double().norm() + 1e-7, f"{what}: {difference}"
 
 
-@pytest.mark.parametrize("name", [*OBJECTIVES, *LOSSES])
+@pytest.mark.parametrize("name", [*OBJECTIVES, *LOSSES, "towers with CLIP", "towers with SigLIP"])
 def test_loss_and_gradients_are_those_of_one_process(alone: Found, ranks: list[Found], name: str) -> None:
     for key, expected in alone[name].items():
         if key.startswith(("loss", "gradient of")):  # DDP averages both

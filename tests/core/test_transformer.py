@@ -59,6 +59,16 @@ def test_padding_changes_nothing() -> None:
     torch.testing.assert_close(out[1:], block(x[1:]))
 
 
+def test_dropout_takes_what_attention_and_mlp_add_in_training_alone() -> None:
+    torch.manual_seed(0)
+    block, x = shaken(Block(8, 2, dropout=1.0)), torch.randn(2, 5, 8)
+    assert torch.equal(block(x), x)
+    block.eval()
+    same = Block(8, 2)
+    same.load_state_dict(block.state_dict())
+    assert torch.equal(block(x), same(x))
+
+
 def test_a_row_of_padding_alone_is_finite() -> None:
     torch.manual_seed(0)
     block = Block(8, 2)
