@@ -1,4 +1,4 @@
-"""`python -m mmssl`: embed new data with a finished run, find similar episodes, look at augmentations."""
+"""`python -m mmssl`: embed new data with a finished run, search, find similar episodes, look at augmentations."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     neighbours.add_argument("--out", default="neighbours.html", help="picture to write")
     neighbours.add_argument("--device", default="cpu", help="cpu or cuda")
     neighbours.set_defaults(command=_neighbours)
+
+    search = commands.add_parser("search", help="find images by what they show")
+    search.add_argument("run", help="run folder of an image–text recipe")
+    search.add_argument("query", help='what the image shows, such as "black chess knight"')
+    search.add_argument("data", help="folder, archive, Parquet or NPZ of images")
+    search.add_argument("-k", type=int, default=10, help="images to find")
+    search.add_argument("--out", default="search.html", help="picture to write: .html, or .png")
+    search.add_argument("--device", default="cpu", help="cpu or cuda")
+    search.set_defaults(command=_search)
 
     anomaly = commands.add_parser("anomaly", help="say of new data how unlike the training data it is")
     anomaly.add_argument("run", help="run folder, runs/<recipe>/<time>")
@@ -98,6 +107,28 @@ def _neighbours(chosen: argparse.Namespace) -> None:
     rows = [(episode.entity, episode.start, f"{episode.similarity:.3f}") for episode in found]
     print(as_text(Table(title, ("entity", "from", "cosine"), tuple(rows))))
     Path(chosen.out).write_text(page(title, f"<h1>{escape(title)}</h1>{gallery(query, found)}"), encoding="utf-8")
+    print(f"picture: {chosen.out}")
+
+
+def _search(chosen: argparse.Namespace) -> None:
+    from mmssl.eval.report import page
+    from mmssl.eval.table import Table, as_text
+    from mmssl.multimodal.embedder import PairEmbedder
+    from mmssl.multimodal.search import gallery, search, write_grid
+
+    embedder = mmssl.load(chosen.run, device=chosen.device)
+    if not isinstance(embedder, PairEmbedder):
+        raise ValueError(f"{chosen.run} is no run of an image–text recipe")
+    images = embedder.read(chosen.data)
+    found = search(embedder, chosen.query, images, k=chosen.k)
+    title = f"Images like “{chosen.query}”"
+    rows = [(hit.name, f"{hit.similarity:.3f}") for hit in found]
+    print(as_text(Table(f"{title} among {len(images):,}", ("image", "cosine"), tuple(rows))))
+    if chosen.out.lower().endswith((".html", ".htm")):
+        body = f"<h1>{escape(title)}</h1>{gallery(found, images)}"
+        Path(chosen.out).write_text(page(title, body), encoding="utf-8")
+    else:
+        write_grid(found, images, chosen.out)
     print(f"picture: {chosen.out}")
 
 

@@ -64,12 +64,17 @@ OF_TABLES = {
     "vime-semi/1": "VIME semi-supervised",
     BOOSTED: "boosted trees",
 }
+OF_SPEECH = {
+    "finetune-layer-weighted/1": "layer-weighted probe",
+    "ctc-characters/1": "CTC, whole words",
+}
 NAMES = {
     **{p.id: p.name for p in PROTOCOLS.values()},
     folds.PROTOCOL: "SVM in ten folds",
     "finetune-full(epochs=100,batch_size=128,lr_encoder=0.001)/1": "fine-tuned",  # graphs
     **FINE_TUNED,
     **OF_TABLES,
+    **OF_SPEECH,
 }  # in the order of the tables
 
 

@@ -18,7 +18,8 @@ class Record:
         dataset: name of the data.
         subject: whose features were scored, for example ``"ts2vec"`` or ``"random-encoder"``.
         protocol: versioned id, for example ``"svm-rbf/1"``; a protocol that changes its numbers gets a new version.
-        metric: ``"accuracy"``, ``"macro_f1"`` or ``"auc"``, between 0 and 1; ``"r2"`` or ``"rmse"`` of a regression.
+        metric: ``"accuracy"``, ``"macro_f1"`` or ``"auc"``, between 0 and 1; ``"r2"`` or ``"rmse"`` of a regression;
+            ``"character_error_rate"`` of a transcription; ``"recall@1"`` (5, 10) of a retrieval.
         n_labels: labels a class (of a regression, labels), or ``"all"``.
         seed: seed of the pretraining, of the untrained weights and of the label draws.
         split: what the test examples are, for example ``"test"``.

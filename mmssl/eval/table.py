@@ -13,9 +13,19 @@ from mmssl.eval.evaluate import FEW_LABELS, FEW_NUMBERS, NAMES
 from mmssl.eval.interval import Interval, mean_interval
 from mmssl.eval.measures import ACCURACY, MEASURES
 from mmssl.eval.records import Record, Subjects
+from mmssl.eval.retrieval import AT
+from mmssl.eval.zeroshot import PROTOCOL as ZERO_SHOT
 
-METRICS = {"auc": "AUC", "r2": "R²", "rmse": "RMSE", "accuracy": "Accuracy", "macro_f1": "Macro-F1"}
-SHARES = ("accuracy", "macro_f1")  # are shown in percent
+METRICS = {
+    "auc": "AUC",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "character_error_rate": "Character error rate",
+}
+SHARES = ("accuracy", "macro_f1", "character_error_rate")  # are shown in percent
+OF_CLASSES = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Table:
 
 
 def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
-    """Tabulate the scores of one data set: a table a metric with all labels, then the label-budget curve.
+    """Tabulate the scores of one data set: without labels, a table a metric with all labels, the label-budget curve.
 
     A cell is the mean (of accuracy and macro-F1 in percent) and half the width of its 95 % t-interval, as ``intervals``
     has them. A single value has no interval. Subjects without a record have no row.
@@ -43,7 +53,8 @@ def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
         ValueError: records of several data sets or splits, whose mean would mean nothing.
     """
     scores = intervals(records)
-    return [table for table in (*_full_label(scores, subjects), _curve(scores, subjects)) if table is not None]
+    parts = (*_retrieval(scores, subjects), _zero_shot(scores, subjects), *_full_label(scores, subjects))
+    return [table for table in (*parts, _curve(scores, subjects)) if table is not None]
 
 
 def intervals(records: Iterable[Record]) -> dict[tuple[str, str, str, int | str], Interval]:
@@ -102,6 +113,38 @@ def as_html(table: Table) -> str:
 def _html_cell(text: str) -> str:
     # On a narrow screen a cell may break before "(1 seed)" and nowhere else.
     return "<td>" + escape(text).replace(" ± ", "&nbsp;±&nbsp;").replace("(1 ", "(1&nbsp;") + "</td>"
+
+
+def _retrieval(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Iterable[Table]:
+    """One for each set of test pairs."""
+    protocols = {protocol for _, protocol, metric, _ in scores if metric.startswith("recall@")}
+    for protocol in sorted((p for p in protocols if p.startswith("text-to-image")), key=len):
+        columns = [
+            (each, direction, k)
+            for each, direction in (
+                (protocol, "text → image"),
+                (protocol.replace("text-to-image", "image-to-text"), "image → text"),
+            )
+            for k in AT
+        ]
+        rows = []
+        for subject in subjects.order:
+            found = [scores.get((subject, each, f"recall@{k}", 0)) for each, _, k in columns]
+            if any(found):
+                rows.append((subjects.name(subject), *(_cell(score, "seed", "recall") for score in found)))
+        part = protocol.partition("(")[2].partition(")")[0]
+        caption = f"Retrieval{f' of {part}' if part else ''}, R@k, % (mean ± 95 % interval over seeds)"
+        yield Table(caption, ("", *(f"{direction} {k}" for _, direction, k in columns)), tuple(rows))
+
+
+def _zero_shot(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Table | None:
+    rows = []
+    for subject in subjects.order:
+        found = [scores.get((subject, ZERO_SHOT, metric, 0)) for metric in OF_CLASSES]
+        if any(found):
+            rows.append((subjects.name(subject), *(_cell(score, "seed", "accuracy") for score in found)))
+    caption = "Zero-shot classification, % (mean ± 95 % interval over seeds)"
+    return Table(caption, ("", *(METRICS[metric] for metric in OF_CLASSES)), tuple(rows)) if rows else None
 
 
 def _full_label(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Iterable[Table | None]:

@@ -14,8 +14,10 @@ import numpy.typing as npt
 from mmssl.eval import folds
 from mmssl.eval.evaluate import BOOSTED, NAMES, PROTOCOLS, Evaluation
 from mmssl.eval.interval import Difference, Hits, paired_difference
-from mmssl.eval.measures import Measure
+from mmssl.eval.measures import ACCURACY, Measure
 from mmssl.eval.records import Subjects
+from mmssl.eval.retrieval import TEXT_TO_IMAGE
+from mmssl.eval.zeroshot import PROTOCOL as ZERO_SHOT
 
 Outcome = Literal["helped", "no-difference", "hurt", "no-labels"]
 
@@ -68,7 +70,7 @@ def verdict(
     ours, theirs, groups = _pair(evaluations, subjects.pretrained, subjects.untrained, primary)
     gap = paired_difference(ours, theirs, groups)
     a, b = float(ours.mean()), float(theirs.mean())
-    measure = evaluations[0].measure
+    measure = _measure(evaluations, primary)
     scores = f"{_values(measure, a, b)} with the same encoder untrained"
     size = f"{_count(len(ours), 'seed')}, {ours.shape[-1]} test {examples}"
     if groups is not None:
@@ -90,6 +92,7 @@ def verdict(
         headline = f"No difference that this test set can show: {scores}, {numbers}."
     details = [_few_groups(gap, examples if groups is None else entities)]
     details.append(_strongest_control(evaluations, subjects, primary))
+    details.append(_zero_shot(evaluations, subjects))
     details += _fine_tuned(evaluations, subjects)
     details.append(_appended(evaluations, subjects))
     details.append(_label_budget(evaluations, subjects))
@@ -109,9 +112,14 @@ def without_labels(health: Sequence[str] = ()) -> Verdict:
     return Verdict("no-labels", headline, tuple(health[1:]), math.nan, math.nan, math.nan)
 
 
+def _measure(evaluations: Sequence[Evaluation], protocol: str) -> Measure:
+    """What decides under this protocol; another may have a measure of its own."""
+    return next(e.measure for e in evaluations if protocol in e.hits)
+
+
 def _values(measure: Measure, ours: float, theirs: float) -> str:
     """Two values side by side, with the name of what is not a plain percentage."""
-    name = "" if measure.decimals is None else f"{measure.name} "
+    name = "" if measure is ACCURACY else f"{measure.name} "
     return f"{name}{measure.show(ours)} against {measure.show(theirs)}"
 
 
@@ -176,7 +184,7 @@ def _strongest_control(evaluations: Sequence[Evaluation], subjects: Subjects, pr
     best, protocol = max(value, key=lambda entry: value[entry])
     ours, theirs, groups = _pair(evaluations, subjects.pretrained, best, primary, their_protocol=protocol)
     gap = paired_difference(ours, theirs, groups)
-    measure = evaluations[0].measure
+    measure = _measure(evaluations, primary)
     name, own = subjects.name(best), subjects.name(subjects.pretrained)
     scores = _values(measure, float(theirs.mean()), float(ours.mean()))
     interval = f"95 % interval of the difference {_range(measure, gap)}"
@@ -188,6 +196,17 @@ def _strongest_control(evaluations: Sequence[Evaluation], subjects: Subjects, pr
     return f"{name}, the strongest control, is level with {own} ({scores}; {interval})."
 
 
+def _zero_shot(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:
+    """What the names of classes alone say, where both encoders were asked."""
+    if any(all(ZERO_SHOT not in e.hits for e in evaluations if e.subject == s) for s in subjects.order[:2]):
+        return ""
+    ours, theirs, groups = _pair(evaluations, subjects.pretrained, subjects.untrained, ZERO_SHOT)
+    gap = paired_difference(ours, theirs, groups)
+    outcome = {1: "pretraining helped", 0: "no difference shows", -1: "pretraining hurt"}[gap.sign]
+    scores = f"{_values(ACCURACY, float(ours.mean()), float(theirs.mean()))} with the same encoder untrained"
+    return f"Zero-shot, {outcome}: {scores} (95 % interval of the difference {_range(ACCURACY, gap)})."
+
+
 def _fine_tuned(evaluations: Sequence[Evaluation], subjects: Subjects) -> list[str]:
     """One sentence for every way of fine-tuning that both encoders went through."""
     tried = [
@@ -196,7 +215,8 @@ def _fine_tuned(evaluations: Sequence[Evaluation], subjects: Subjects) -> list[s
     ]
     said = []
     measure = evaluations[0].measure
-    for protocol in sorted((tried[0] & tried[1]) - {BOOSTED, folds.PROTOCOL, *(p.id for p in PROTOCOLS.values())}):
+    others = {BOOSTED, folds.PROTOCOL, TEXT_TO_IMAGE, ZERO_SHOT, *(p.id for p in PROTOCOLS.values())}
+    for protocol in sorted((tried[0] & tried[1]) - others):
         ours, theirs, groups = _pair(evaluations, subjects.pretrained, subjects.untrained, protocol)
         gap = paired_difference(ours, theirs, groups)
         outcome = {1: "pretraining helped", 0: "no difference shows", -1: "pretraining hurt"}[gap.sign]
