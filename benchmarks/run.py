@@ -16,12 +16,16 @@ from typing import Any
 import torch
 
 from benchmarks import (
+    audio_masks,
+    audio_negatives,
+    audio_views,
     ema,
     graph_spectral,
     graph_views,
     importing,
     loop,
     ntxent,
+    pairs_memory,
     reading,
     ridge_forecast,
     series_scale,
@@ -55,6 +59,7 @@ def main() -> None:
         ("reading", reading.measure),
         ("ema", ema.measure),
         ("ntxent", ntxent.measure),
+        ("pairs", pairs_memory.measure),
         ("views", vision_views.measure),
         ("series-views", series_views.measure),
         ("tnc", tnc.measure),
@@ -65,6 +70,9 @@ def main() -> None:
         ("table-stream", tabular_stream.measure),
         ("graph-views", graph_views.measure),
         ("graph-spectral", graph_spectral.measure),
+        ("audio-masks", audio_masks.measure),
+        ("audio-negatives", audio_negatives.measure),
+        ("audio-views", audio_views.measure),
     )
     for name, measured in benchmarks:
         if chosen.only and name not in chosen.only:

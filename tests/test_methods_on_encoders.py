@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmssl.audio.encoder import MelConv, MelTransformer
+from mmssl.audio.wav2vec2_encoder import Wav2Vec2Encoder
 from mmssl.core.methods.alignment import Alignment, Towers
 from mmssl.core.methods.bert import BERT
 from mmssl.core.methods.data2vec import Data2Vec
@@ -19,6 +21,8 @@ from mmssl.core.objectives.alignment import PairObjective
 from mmssl.core.objectives.clip import CLIP
 from mmssl.core.objectives.siglip import SigLIP
 from mmssl.core.transformer import sincos_1d
+from mmssl.tabular.encoder import MLP, FTTransformer
+from mmssl.tabular.encoder import ResNet as TableResNet
 from mmssl.text.encoder import TextTransformer
 from mmssl.timeseries.encoder import DilatedConvEncoder
 from mmssl.timeseries.encoders.gru import BiGRU
@@ -39,6 +43,27 @@ def series() -> Tensor:
     x = torch.randn(BATCH, 12, 3)
     x[0, :3] = float("nan")  # padding
     x[1, 5, 1] = float("nan")  # a missing value
+    return x
+
+
+def rows() -> Tensor:
+    x = torch.randn(BATCH, 4)
+    x[:, 1] = torch.arange(BATCH) % 3 + 1.0  # codes of categories
+    x[0, 0] = x[1, 1] = float("nan")  # missing cells
+    return x
+
+
+def frames() -> Tensor:
+    """Log-mels."""
+    x = torch.randn(BATCH, 12, 8)
+    x[0, 7:] = float("nan")  # after the end of the clip
+    return x
+
+
+def clips() -> Tensor:
+    """Waveforms."""
+    x = 0.1 * torch.randn(BATCH, 200)
+    x[0, 150:] = float("nan")
     return x
 
 
@@ -63,6 +88,17 @@ ENCODERS: dict[str, tuple[Callable[[], Any], Callable[[], Tensor]]] = {
         images(5, 32),
     ),
     "vit": (lambda: build_encoder("vit", size=16, patch=4, width=12, depth=2, heads=2), images(3)),
+    "table-mlp": (lambda: MLP([0, 3, 0, 0], hidden=10, depth=2), rows),
+    "table-resnet": (lambda: TableResNet([0, 3, 0, 0], hidden=10, depth=2), rows),
+    "ft-transformer": (lambda: FTTransformer([0, 3, 0, 0], dim=12, depth=2, heads=2), rows),
+    "mel-conv": (lambda: MelConv(8, widths=[4, 6], dim=10), frames),
+    "mel-transformer": (lambda: MelTransformer(8, patch=[2, 4], dim=12, depth=2, heads=2), frames),
+    "wav2vec2": (
+        lambda: Wav2Vec2Encoder(
+            [[6, 10, 5], [6, 3, 2]], dim=12, depth=2, heads=2, position_kernel=4, position_groups=2, layerdrop=0.0
+        ),
+        clips,
+    ),
 }
 
 
@@ -97,9 +133,10 @@ METHODS: dict[str, Callable[[Any, Tensor], nn.Module]] = {
     "clip": lambda encoder, _: WithText(encoder, CLIP()),
     "siglip": lambda encoder, _: WithText(encoder, SigLIP(bias=-2.0)),
 }
-TOKENS = ("vit", "dilated-conv", "patch-transformer")
+TOKENS = ("vit", "dilated-conv", "patch-transformer", "ft-transformer", "mel-transformer", "wav2vec2")
 REFUSED = {  # and what the reason names
     ("mae", "dilated-conv"): "use BERT",
+    ("mae", "wav2vec2"): "use BERT",
     **{
         (method, encoder): "needs a TokenEncoder"
         for method in ("mae", "bert")

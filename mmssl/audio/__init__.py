@@ -1,0 +1,1 @@
+"""Sound: reading, spectra, views, encoders, and the methods that belong to waveforms."""

@@ -1,0 +1,100 @@
+"""Which frames wav2vec 2.0 and HuBERT hide: spans that are drawn for a whole batch at once, on the device.
+
+The authors draw int(p · T / span + u) starts in every row without replacement, let spans overlap, and cut every row to
+the smallest number of masked frames in the batch (Baevski et al., NeurIPS 2020, 2006.11477). What is drawn is known
+beforehand on average: .49 of the frames for p = .65, spans of 10 and 100 frames and more, but .70 of 19 frames.
+
+Here every clip has exactly that average number. Spans are drawn one after the other until they cover it, and the last
+one is cut. So the number follows from the length alone, nobody asks a GPU for it, and a short clip does not decide for
+a long one beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def span_masks(frames: Tensor, width: int, *, probability: float = 0.65, span: int = 10) -> Tensor:
+    """Draw spans in every row: ``(B, N)`` bool, True at masked frames.
+
+    Args:
+        frames: ``(B,)`` int64, frames of each clip. One that is shorter than `least_frames` has none masked.
+        width: N, frames of the longest, a number that the caller knows.
+        probability: p of the paper: masked frames over all frames, if spans did not overlap.
+        span: frames of a span.
+    """
+    counts = _counts(width, probability, span, frames.device)[frames]  # (B,)
+    most = max(masked_count(width, probability=probability, span=span), 1)
+    starts = torch.rand(len(frames), width, device=frames.device)  # when the span that starts here is drawn
+    possible = torch.arange(width, device=frames.device) < (frames - span)[:, None]
+    starts = F.pad(torch.where(possible, starts, math.inf), (span - 1, 0), value=math.inf)
+    drawn = -F.max_pool1d(-starts[:, None], span, stride=1)[:, 0]  # when a frame is first covered
+    fewer = torch.arange(most, device=frames.device) < (most - counts)[:, None]  # than the longest row masks
+    keys = torch.cat([drawn, torch.where(fewer, -math.inf, math.inf)], dim=1)
+    last = keys.kthvalue(most, dim=1, keepdim=True).values
+    before, cut = drawn < last, drawn == last  # the last span is cut to what is missing
+    return before | (cut & (cut.cumsum(dim=1) <= counts[:, None] - before.sum(dim=1, keepdim=True)))
+
+
+def masked_frames(mask: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Where the masked frames of each row are.
+
+    Args:
+        mask: ``(B, N)``.
+        most: M, at least as many as any row has: `masked_count` of N frames.
+
+    Returns:
+        ``(B, M)`` int64, in order, then 0 where a row has fewer; ``(B, M)`` bool, False there.
+    """
+    batch, width = mask.shape
+    place = torch.arange(width, device=mask.device).expand(batch, -1)
+    rank = mask.cumsum(dim=1)
+    index = rank.new_zeros(batch, most + 1)
+    index.scatter_(1, torch.where(mask, rank - 1, most), place)
+    valid = torch.arange(most, device=mask.device) < rank[:, -1:]
+    return index[:, :most] * valid, valid
+
+
+def least_frames(span: int) -> int:
+    """Two spans that are not the same, with a frame left to see."""
+    return span + 2
+
+
+@lru_cache(maxsize=1 << 16)
+def masked_count(frames: int, *, probability: float = 0.65, span: int = 10) -> int:
+    """How many of so many frames are masked: the average number of the authors' draws, rounded.
+
+    Args:
+        frames: T of a clip; 0 are masked where they are fewer than `least_frames`.
+        probability, span: see `span_masks`.
+
+    Raises:
+        ValueError: the settings are impossible.
+    """
+    if not 0 < probability < 1:
+        raise ValueError(f"the probability of a mask must lie between 0 and 1, got {probability}")
+    if span < 1:
+        raise ValueError(f"a span must be at least one frame, got {span}")
+    if frames < least_frames(span):
+        return 0
+    places = frames - span  # starts
+    over = [min(t, places - 1) - max(0, t - span + 1) + 1 for t in range(frames)]  # of them, how many cover a frame
+
+    def covered(draws: int) -> float:
+        draws = min(max(draws, 2), places)
+        missed = {w: math.comb(places - w, draws) / math.comb(places, draws) for w in set(over)}
+        return sum(1 - missed[w] for w in over)
+
+    part, whole = math.modf(probability * frames / span)
+    return round((1 - part) * covered(int(whole)) + part * covered(int(whole) + 1))
+
+
+@lru_cache(maxsize=256)
+def _counts(width: int, probability: float, span: int, device: torch.device) -> Tensor:
+    """``(width + 1,)`` int64: `masked_count` of every number of frames."""
+    return torch.tensor([masked_count(t, probability=probability, span=span) for t in range(width + 1)], device=device)
