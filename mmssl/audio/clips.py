@@ -140,11 +140,13 @@ class ClipSource:
         """``(n,)``, samples of a crop of each clip."""
         return self.clips.sizes if self.crop is None else np.minimum(self.clips.sizes, self.crop)
 
-    def fetch(self, index: npt.NDArray[np.integer]) -> Tensor:
-        size = self.sizes[index]
-        room = self.clips.sizes[index] - size
-        begin = self.clips.starts[index] + np.random.default_rng(index).integers(0, room, endpoint=True)
-        return pad([self.clips.wave[start : start + n] for start, n in zip(begin, size, strict=True)])
+    def begin(self, index: npt.NDArray[np.integer]) -> Index:
+        """First sample of each crop, counted within its clip; a function of the batch."""
+        return np.random.default_rng(index).integers(0, self.clips.sizes[index] - self.sizes[index], endpoint=True)
+
+    def fetch(self, index: npt.NDArray[np.integer]) -> Any:
+        starts = self.clips.starts[index] + self.begin(index)
+        return pad([self.clips.wave[start : start + n] for start, n in zip(starts, self.sizes[index], strict=True)])
 
     def order(self, rng: np.random.Generator, part: int, parts: int) -> Index:
         """One epoch of one rank: at random, but the clips of a batch are of similar length."""

@@ -69,7 +69,7 @@ class TranscriptSource(ClipSource):
         for row, codes in zip(self.codes, transcripts, strict=True):
             row[: len(codes)] = codes
 
-    def fetch(self, index: npt.NDArray[np.integer]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def fetch(self, index: npt.NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         return super().fetch(index), torch.from_numpy(self.codes[index])
 
 

@@ -18,7 +18,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from mmssl.audio.batches import by_length
-from mmssl.audio.clips import ClipSet, ClipSource, Index, lengths, pad
+from mmssl.audio.clips import ClipSet, ClipSource, Index, lengths
 from mmssl.audio.preprocess import Preprocessor
 from mmssl.audio.spectrum import HOP, mfcc
 from mmssl.audio.wav2vec2_encoder import Wav2Vec2Encoder
@@ -187,12 +187,11 @@ class UnitSource(ClipSource):
         self.first = np.cumsum(self.units.sizes) - self.units.sizes
         self.encoder = encoder
 
-    def fetch(self, index: npt.NDArray[np.integer]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        size = self.sizes[index]
-        begin = np.random.default_rng(index).integers(0, self.clips.sizes[index] - size, endpoint=True)
-        x = pad([self.clips.clip(i)[a : a + n] for i, a, n in zip(index.tolist(), begin, size, strict=True)])
+    def fetch(self, index: npt.NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        x = super().fetch(index)
         frames = np.arange(self.encoder.frame_count(x.shape[1]))
-        middle = begin[:, None] + frames * self.encoder.hop + (self.encoder.receptive_field - 1) / 2  # (B, N), samples
+        centre = frames * self.encoder.hop + (self.encoder.receptive_field - 1) / 2  # in samples
+        middle = self.begin(index)[:, None] + centre  # (B, N)
         nearest = np.rint((middle - self.units.centre) / self.units.hop).astype(np.int64)
         nearest = np.clip(nearest, 0, self.units.sizes[index][:, None] - 1)
         return x, torch.from_numpy(self.units.codes[self.first[index][:, None] + nearest])
