@@ -82,10 +82,13 @@ class PairEmbedder:
         return frame.rename_axis("text")
 
     def read(self, data: Any) -> ImageSet:
-        """New images at the size of the training data; photographs with as many channels, too."""
+        """New images at the size of the training data; photographs with as many channels, too.
+
+        Damaged ones are left out with a warning that names them.
+        """
         if isinstance(data, ImageSet):
             return data
-        options: dict[str, Any] = {"size": self.preprocessor.size, "fit": self.fit}
+        options: dict[str, Any] = {"size": self.preprocessor.size, "fit": self.fit, "max_bad": 1.0}
         if isinstance(data, np.ndarray | Tensor):
             return read_images(data, **options)
         return read_images(data, channels=self.preprocessor.channels, label="none", **options)

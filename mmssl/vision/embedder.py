@@ -66,10 +66,18 @@ class ImageEmbedder:
         return encode_images(self.encoder, images, self.preprocessor)
 
     def read(self, data: Any) -> ImageSet:
-        """New data at the size of the training data; photographs with as many channels, too."""
+        """New data at the size of the training data; photographs with as many channels, too.
+
+        Damaged images are left out with a warning that names them.
+        """
         if isinstance(data, ImageSet):
             return data
-        options: dict[str, Any] = {"size": self.preprocessor.size, "fit": self.fit, "layout": self.layout}
+        options: dict[str, Any] = {
+            "size": self.preprocessor.size,
+            "fit": self.fit,
+            "layout": self.layout,
+            "max_bad": 1.0,
+        }
         if isinstance(data, np.ndarray | Tensor):
             return read_images(data, **options)
         return read_images(data, channels=self.preprocessor.channels, id=self.id, image=self.image, **options)

@@ -105,7 +105,9 @@ def refuse_many_bad(
     if not bad:
         return []
     listed = ", ".join(f"{names[i]} ({bad[i]})" for i in sorted(bad)[:5]) + (", …" if len(bad) > 5 else "")
-    if len(bad) > limit * len(names) or len(bad) == len(names):
+    if len(bad) == len(names):
+        raise ValueError(f"none of {len(names):,} images can be decoded: {listed}")
+    if len(bad) > limit * len(names):
         raise ValueError(
             f"{len(bad):,} of {len(names):,} images cannot be decoded, more than data.max_bad={limit:g} allows: "
             f"{listed}. Remove or replace them, or raise data.max_bad"

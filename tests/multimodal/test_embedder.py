@@ -87,6 +87,13 @@ def test_search_gives_the_most_similar_images_best_first(embedder: PairEmbedder,
     assert gallery(found, images).count("<img") == 4
 
 
+def test_damaged_images_are_not_found_and_named(embedder: PairEmbedder, folder: Path) -> None:
+    write(folder / "broken.png", b"no image")
+    with pytest.warns(UserWarning, match=r"1 of 10 images cannot be decoded and are left out: broken\.png"):
+        images = embedder.read(folder)
+    assert len(search(embedder, "a red bar", images, k=20)) == 9
+
+
 @pytest.mark.parametrize(
     ("query", "k", "message"), [("  ", 3, "the query is empty"), ("a", 0, "-k must be at least 1")]
 )

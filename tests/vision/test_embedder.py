@@ -15,7 +15,7 @@ from mmssl.vision.data import read_images
 from mmssl.vision.embedder import ImageEmbedder
 from mmssl.vision.encoder import build_encoder
 from mmssl.vision.preprocess import ImagePreprocessor
-from tests.vision.samples import encoded, picture, write_folder
+from tests.vision.samples import encoded, picture, write, write_folder
 
 NAMES = ["a.png", "b.png", "c/d.png"]
 
@@ -33,6 +33,14 @@ def test_a_folder_becomes_a_table_with_a_row_an_image(embedder: ImageEmbedder, t
     assert frame.index.tolist() == NAMES
     assert frame.shape == (3, embedder.dim)
     assert np.isfinite(frame.to_numpy()).all()
+
+
+def test_damaged_images_of_new_data_are_left_out_and_named(embedder: ImageEmbedder, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, NAMES)
+    write(tmp_path / "broken.png", b"no image")
+    with pytest.warns(UserWarning, match=r"1 of 4 images cannot be decoded and are left out: broken\.png"):
+        frame = embedder.embed(folder)
+    assert frame.index.tolist() == NAMES
 
 
 def test_the_same_images_give_the_same_features_wherever_they_come_from(
