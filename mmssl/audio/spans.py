@@ -15,8 +15,11 @@ import math
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+MORE_DRAWS = (
+    24  # of spans, for short clips; where all draws leave too little covered, the first other frames are masked
+)
 
 
 def span_masks(frames: Tensor, width: int, *, probability: float = 0.65, span: int = 10) -> Tensor:
@@ -28,17 +31,29 @@ def span_masks(frames: Tensor, width: int, *, probability: float = 0.65, span: i
         probability: p of the paper: masked frames over all frames, if spans did not overlap.
         span: frames of a span.
     """
-    counts = _counts(width, probability, span, frames.device)[frames]  # (B,)
-    most = max(masked_count(width, probability=probability, span=span), 1)
-    starts = torch.rand(len(frames), width, device=frames.device)  # when the span that starts here is drawn
-    possible = torch.arange(width, device=frames.device) < (frames - span)[:, None]
-    starts = F.pad(torch.where(possible, starts, math.inf), (span - 1, 0), value=math.inf)
-    drawn = -F.max_pool1d(-starts[:, None], span, stride=1)[:, 0]  # when a frame is first covered
-    fewer = torch.arange(most, device=frames.device) < (most - counts)[:, None]  # than the longest row masks
-    keys = torch.cat([drawn, torch.where(fewer, -math.inf, math.inf)], dim=1)
-    last = keys.kthvalue(most, dim=1, keepdim=True).values
+    counts = _counts(width, probability, span, frames.device)[frames, None]  # (B, 1)
+    draws = 2 * int(probability * width / span) + MORE_DRAWS  # far more than it takes, and a number that is known
+    places = (frames - span).clamp(min=1)[:, None]
+    starts = (torch.rand(len(frames), draws, device=frames.device) * places).long()
+    order = torch.arange(draws, device=frames.device).expand_as(starts)
+    # the draw that first starts a span at each place, `span - 1` of them before the first frame
+    first = order.new_full((len(frames), width + span - 1), draws)
+    first.scatter_reduce_(1, starts + (span - 1), order, "amin")
+    drawn = _sliding_minimum(first, span)  # (B, N), the draw that first covers a frame
+    covered = order.new_zeros(len(frames), draws + 1).scatter_add_(1, drawn, torch.ones_like(drawn)).cumsum(dim=1)
+    last = (covered < counts).sum(dim=1, keepdim=True)
     before, cut = drawn < last, drawn == last  # the last span is cut to what is missing
-    return before | (cut & (cut.cumsum(dim=1) <= counts[:, None] - before.sum(dim=1, keepdim=True)))
+    return before | (cut & (cut.cumsum(dim=1) <= counts - before.sum(dim=1, keepdim=True)))
+
+
+def _sliding_minimum(x: Tensor, window: int) -> Tensor:
+    """``(B, N)`` to ``(B, N - window + 1)``, by minima over 2, 4, 8, … neighbours."""
+    size = 1
+    while 2 * size <= window:
+        x = torch.minimum(x[:, :-size], x[:, size:])
+        size *= 2
+    rest = window - size
+    return torch.minimum(x[:, :-rest], x[:, rest:]) if rest else x
 
 
 def masked_frames(mask: Tensor, most: int) -> tuple[Tensor, Tensor]:
