@@ -344,13 +344,14 @@ def settle(cfg: Any, recipe: PairRecipe, data: PairData, tokenizer: Tokenizer) -
         text = filled(text, vocabulary=tokenizer.vocabulary)
     if cfg.train.warmup is None:
         train = replace(train, warmup=scaling.warmup(sizes.samples, sizes.batch, sizes.steps))
+    compared = replace(sizes, batch=train.batch_size // train.accumulate)  # a loss sees one part of the batch
     return replace(
         cfg,
         data=replace(cfg.data, size=data.preprocessor.size, channels=data.preprocessor.channels),
         model=model,
         text=text,
         train=train,
-        method=recipe.settle(cfg.method, sizes),
+        method=recipe.settle(cfg.method, compared),
     )
 
 

@@ -188,6 +188,13 @@ def test_the_parts_of_an_experiment_fit_together(name: str, experiment: str, tab
         assert towers.embed("text", tokens).shape == (2, cfg.model.dim)
 
 
+def test_the_bias_of_a_sigmoid_loss_follows_the_pairs_that_it_sees_at_a_time(table: Path, tmp_path: Path) -> None:
+    cfg = quick("siglip", table, tmp_path, train__batch_size=16, train__accumulate=2)
+    data = load_data(cfg.data)
+    settled = settle(cfg, recipe("siglip").RECIPE, data, make_tokenizer(cfg.text, data))
+    assert settled.method.bias == pytest.approx(-np.log(7))  # one pair in eight
+
+
 @pytest.mark.slow
 def test_shapes_and_colours_are_learnt(table: Path, tmp_path: Path) -> None:
     cfg = quick("clip", table, tmp_path, train__steps=150, train__batch_size=28, train__lr=3e-3, views__words=0.3)
