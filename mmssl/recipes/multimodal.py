@@ -57,6 +57,7 @@ class ModelConfig(vision.ModelConfig):
 class TextConfig:
     """The text tower, a transformer, and its tokens."""
 
+    run: str | None = None  # of an image–text recipe: its text tower with its tokenizer, instead of a new one
     tokenizer: str | None = None  # tokenizer.json of the tokenizers library; None: learnt from the training captions
     vocabulary: int | None = None  # tokens that are learnt; None: from the number of words
     context: int | None = None  # tokens of a caption, longer ones are cut; None: the longest caption, 77 at most
@@ -140,11 +141,16 @@ def prepare(cfg: Any, recipe: PairRecipe, fabric: Fabric) -> PairExperiment:
     data = load_data(cfg.data, seed=cfg.train.seed)
     if given is not None:
         data = replace(data, preprocessor=replace(data.preprocessor, mean=pixels.mean, std=pixels.std))
-    tokenizer = make_tokenizer(cfg.text, data)
+    pretrained = None if cfg.text.run is None else text_tower(cfg.text)
+    tokenizer = make_tokenizer(cfg.text, data) if pretrained is None else pretrained.tokenizer
     data = replace(data, description="\n".join([data.description, describe_tokens(tokenizer, data)]))
     scores = PairScores(data, tokenizer, cfg.evaluate, method=recipe.subject, title=recipe.title)
+    text = None if pretrained is None else pretrained.encoder.encoders[TEXT]
+    if isinstance(text, TextTransformer):
+        sizes = {key: text.arguments[key] for key in ("depth", "heads", "dropout")}
+        cfg = replace(cfg, text=replace(cfg.text, width=text.dim, **sizes))
     cfg = settle(cfg, recipe, data, tokenizer)
-    experiment = PairExperiment(cfg, recipe, data, scores, fabric, tokenizer, given)
+    experiment = PairExperiment(cfg, recipe, data, scores, fabric, tokenizer, given, text)
     experiment.try_out()
     return experiment
 
@@ -155,6 +161,7 @@ class PairExperiment(Experiment):
     Args:
         tokenizer: of the captions.
         given: the run whose encoder is the image tower; None: a new one.
+        text: a pretrained text tower; None: a new one.
     """
 
     recipe: PairRecipe
@@ -168,25 +175,31 @@ class PairExperiment(Experiment):
         scores: PairScores,
         fabric: Fabric,
         tokenizer: Tokenizer,
-        given: ImageEmbedder | None,
+        given: ImageEmbedder | None = None,
+        text: nn.Module | None = None,
     ) -> None:
         super().__init__(cfg, recipe, data, scores, fabric)
         self.data = data
         self.tokenizer = tokenizer
         self.given = given
+        self.text = text
 
     def make_encoder(self) -> Towers:
-        text = self.cfg.text
         image = vision.make_encoder(self.cfg, self.data.images) if self.given is None else deepcopy(self.given.encoder)
-        transformer = TextTransformer(
+        text = self.new_text_tower() if self.text is None else deepcopy(self.text)
+        return Towers({IMAGE: image, TEXT: text}, dim=self.cfg.model.dim)
+
+    def new_text_tower(self) -> TextTransformer:
+        """With random weights."""
+        cfg = self.cfg.text
+        return TextTransformer(
             self.tokenizer.vocabulary,
             self.tokenizer.context,
-            dim=text.width,
-            depth=text.depth,
-            heads=text.heads,
-            dropout=text.dropout,
+            dim=cfg.width,
+            depth=cfg.depth,
+            heads=cfg.heads,
+            dropout=cfg.dropout,
         )
-        return Towers({IMAGE: image, TEXT: transformer}, dim=self.cfg.model.dim)
 
     def new_encoder(self, seed: int) -> nn.Module:
         """A given image tower keeps the statistics that it was trained to."""
@@ -276,6 +289,27 @@ def image_tower(run: str) -> ImageEmbedder:
     return embedder
 
 
+def text_tower(cfg: TextConfig) -> PairEmbedder:
+    """The run that the text tower and its tokenizer are taken from.
+
+    Raises:
+        FileNotFoundError: it is no finished run.
+        ValueError: it is the run of another kind of recipe, or the tokens were to be others.
+    """
+    assert cfg.run is not None
+    if own := [name for name in ("tokenizer", "vocabulary", "context") if getattr(cfg, name) is not None]:
+        raise ValueError(
+            f"text.run={cfg.run} brings its tokenizer along: leave out {', '.join(f'text.{n}' for n in own)}"
+        )
+    embedder = load_embedder(cfg.run)
+    if not isinstance(embedder, PairEmbedder):
+        raise ValueError(
+            f"text.run={cfg.run} holds a {type(embedder).__name__}, which has no text tower: give the run folder of an "
+            "image–text recipe"
+        )
+    return embedder
+
+
 def make_tokenizer(cfg: TextConfig, data: PairData) -> Tokenizer:
     """The one of ``cfg``, or one that is learnt from the training captions."""
     if cfg.tokenizer is None:
@@ -339,8 +373,10 @@ def settle(cfg: Any, recipe: PairRecipe, data: PairData, tokenizer: Tokenizer) -
         model = replace(model, stem=encoder.arguments["stem"])
     assert train.steps is not None
     sizes = Sizes(samples, train.batch_size, train.steps, model.dim)
-    text = filled(cfg.text, context=tokenizer.context)
-    if text.tokenizer is None:
+    text = cfg.text
+    if text.run is None:
+        text = filled(text, context=tokenizer.context)
+    if text.run is None and text.tokenizer is None:
         text = filled(text, vocabulary=tokenizer.vocabulary)
     if cfg.train.warmup is None:
         train = replace(train, warmup=scaling.warmup(sizes.samples, sizes.batch, sizes.steps))

@@ -34,7 +34,7 @@ RECIPES = ("clip", "siglip")
 FILES = ("config.yaml", "encoder.safetensors", "encoder.json", "metrics.csv", "results.json", "report.html")
 UNSET = {  # a null that stands for "none" or "as it comes", not for a value
     *(f"data.{key}" for key in ("name", "test_path", "root", "image", "caption")),
-    *("model.image_run", "model.weights", "text.tokenizer", "train.epochs", "train.clip_norm", "resume"),
+    *("model.image_run", "model.weights", "text.run", "text.tokenizer", "train.epochs", "train.clip_norm", "resume"),
     *(f"model.{key}" for key in ("patch", "width", "depth", "heads", "positions", "pool", "drop_path")),
 }
 
@@ -117,6 +117,22 @@ def test_a_run_that_is_no_vision_run_is_no_image_tower(table: Path, tmp_path: Pa
     run = recipe("clip").main(quick("clip", table, tmp_path, evaluate__controls=[], data__label=None))
     with pytest.raises(ValueError, match=r"model\.image_run=.* holds a PairEmbedder, not the encoder of images"):
         recipe("clip").main(quick("clip", table, tmp_path, model__image_run=str(run)))
+
+
+def test_the_text_tower_of_a_run_can_be_taken_and_stay_as_it_is(table: Path, tmp_path: Path) -> None:
+    usual: dict[str, Any] = {"evaluate__controls": [], "data__label": None}
+    first = recipe("clip").main(quick("clip", table, tmp_path, text__depth=2, **usual))
+    cfg = quick("siglip", table, tmp_path, text__run=str(first), model__frozen=["text"], **usual)
+    run = recipe("siglip").main(cfg)
+    before, after = (load_file(folder / "encoder.safetensors") for folder in (first, run))
+    tower = {key: value for key, value in before.items() if key.startswith("encoders.text.")}
+    assert len(tower) > 20
+    assert all(torch.equal(after[key], value) for key, value in tower.items())
+    assert "depth: 2" in (run / "config.yaml").read_text()
+    tokenizers = [json.loads((folder / "encoder.json").read_text())["tokenizer"] for folder in (first, run)]
+    assert tokenizers[0] == tokenizers[1]
+    with pytest.raises(ValueError, match=r"text\.run=.* brings its tokenizer along: leave out text\.context"):
+        recipe("clip").main(quick("clip", table, tmp_path, text__run=str(first), text__context=9, **usual))
 
 
 def test_captions_longer_than_the_context_are_cut_with_a_count(
