@@ -117,7 +117,7 @@ class Subgraph:
         _check_strength(self.strength)
 
     def __call__(self, graphs: Graphs) -> Graphs:
-        if self.strength == 0:
+        if self.strength == 0 or not len(graphs):
             return graphs
         dropped = _counts(graphs.sizes, self.strength).minimum(graphs.sizes - 1)
         met = _meeting_times(graphs)
