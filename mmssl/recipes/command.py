@@ -14,7 +14,9 @@ from typing import Any, get_type_hints
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
+from torch import distributed
 
+from mmssl.core.distributed import world_size
 from mmssl.train.fit import Diverged
 from mmssl.train.pretrain import Collapsed
 
@@ -54,6 +56,8 @@ def command_line(main: Callable[[Any], object], config: type, *, prog: str) -> N
         warnings.showwarning = _one_line
         try:
             main(OmegaConf.to_object(cfg))
+            if world_size() > 1:  # left to the end of the process, the group now and then ends it in an abort
+                distributed.destroy_process_group()
         except KeyboardInterrupt:
             sys.exit(130)
         except USER_ERRORS as error:
