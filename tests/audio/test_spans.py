@@ -49,12 +49,20 @@ def test_other_settings_are_simulated_as_well(probability: float, span: int) -> 
         )
 
 
-def test_every_place_is_masked_about_as_often_as_by_the_authors() -> None:
+@pytest.mark.parametrize(("probability", "span"), [(0.65, 5), (0.9, 5), (0.5, 1), (0.9, 1)])
+def test_every_place_is_masked_about_as_often_as_by_the_authors(probability: float, span: int) -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    ours = span_masks(torch.full((4000,), 60), 60, span=5).double().mean(dim=0).numpy()
-    theirs = np.mean([drawn(rng, 60, 0.65, 5) for _ in range(4000)], axis=0)
+    ours = span_masks(torch.full((4000,), 60), 60, probability=probability, span=span).double().mean(dim=0).numpy()
+    theirs = np.mean([drawn(rng, 60, probability, span) for _ in range(4000)], axis=0)
     assert np.abs(ours - theirs).max() < 0.06
+
+
+def test_more_spans_than_small_numbers_can_count_have_the_same_share() -> None:
+    torch.manual_seed(0)
+    frames = torch.tensor([40_000, 300])
+    mask = span_masks(frames, 40_000, span=1)
+    assert mask.sum(dim=1).tolist() == [masked_count(int(n), span=1) for n in frames]
 
 
 @given(
