@@ -31,8 +31,6 @@ def span_masks(frames: Tensor, width: int, *, probability: float = 0.65, span: i
     """
     if width < least_frames(span):
         return torch.zeros(len(frames), width, dtype=torch.bool, device=frames.device)
-    if width < least_frames(span):
-        return torch.zeros(len(frames), width, dtype=torch.bool, device=frames.device)
     counts = _counts(width, probability, span, frames.device)[frames, None]  # (B, 1)
     share = masked_count(width, probability=probability, span=span) / width
     draws = int(-1.2 * math.log1p(-share) * width / span) + MORE_DRAWS
