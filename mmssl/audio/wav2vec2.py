@@ -104,6 +104,7 @@ class Wav2Vec2(nn.Module):
             "collapse_loss": (mean_over_ranks(contrast.even, valid) + extra).detach(),
             "accuracy": mean_over_ranks(contrast.found.float(), valid),
             "code_perplexity": codes.used.detach(),
+            "code_use": (codes.used.detach() - self.quantizer.groups) / max(size - self.quantizer.groups, 1),
             "feature_energy": frames.energy.detach(),
             "mask_share": frames.share,
             "positives_among_negatives": (drawn == own).float().mean(),

@@ -59,6 +59,8 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
     Args:
         history: rows with ``step`` and any of ``loss``, ``collapse_loss``, ``spread``, ``effective_rank``,
             ``teacher_entropy`` (of what it assigns a sample to, one of K prototypes; ``collapse_loss`` is then ln K),
+            ``code_use`` (of a quantizer: 0 if each of its codebooks has one entry in use, 1 if all are used evenly),
+            ``unit_perplexity`` (of clusters that are predicted),
             ``scale`` (learnable, of cosines, at most 100), ``skipped`` (steps skipped so far), ``lr``; the first row is
             from before or shortly after the start.
         distinct: share of the inputs that are not copies of another, from `distinct_share`.
@@ -102,6 +104,12 @@ def diagnose(history: Sequence[Mapping[str, float]], *, distinct: float = 1.0) -
             )
     if diverged := _diverged_scale(history):
         findings.append(diverged)
+    units = [row["unit_perplexity"] for row in history if "unit_perplexity" in row]
+    if units and _mean(units) < FEW_UNITS:
+        findings.append(
+            f"Nearly all frames are of one cluster (perplexity {_mean(units):.2f}), so there is nothing to predict: "
+            "look for silence or a constant level in the recordings, or make more clusters."
+        )
     skipped = last.get("skipped", 0.0)
     if skipped > 0:
         findings.append(
@@ -121,6 +129,8 @@ COLLAPSED_SPREAD = 0.01  # of 1 for even spread; untrained encoders lie between 
 COLLAPSED_LOSS = 0.001  # relative distance to the loss that identical embeddings would have; training starts near it
 EVEN = 0.01  # relative distance of the entropy of a teacher to that of an even spread
 ONE_PROTOTYPE_LOSS = 0.05  # of ln K; a student that tells samples apart is never that sure of its teacher's choice
+UNUSED = 0.005  # of a codebook's entries beyond one; learning starts with a third of them and keeps a tenth and more
+FEW_UNITS = 1.5  # of the hundred and more that are usual
 LOOKS = 3  # logging steps in a row that must agree
 ABOVE_COLLAPSE = 1.05  # times that loss; usual in the first steps, wrong later
 LARGEST_SCALE = 0.999 * MAX_SCALE  # where a learnable scale is clamped, nearly
@@ -135,6 +145,13 @@ def _collapse(history: Sequence[Mapping[str, float]], distinct: float) -> str:
         return (
             f"Collapse: all embeddings are nearly the same vector (spread {spread:.1g}, 1 would be even). "
             + _likely_cause(history, distinct)
+        )
+    used = [row["code_use"] for row in history[-LOOKS:] if "code_use" in row]
+    if len(used) == LOOKS and max(used) < UNUSED:
+        return (
+            f"Collapse of the codebooks: nearly all frames get the same code vector (use {last['code_use']:.1g} of 1), "
+            "so the loss falls although nothing is learnt. Raise the weight of the diversity (method.diversity), or "
+            "lower the learning rate (train.lr)."
         )
     recent = [
         row

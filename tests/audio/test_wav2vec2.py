@@ -180,6 +180,16 @@ def test_the_loss_is_finite_and_every_parameter_has_a_gradient() -> None:
     assert float(out["positives_among_negatives"]) == 0
     assert 0.4 < float(out["mask_share"]) < 0.7
     assert 1 <= float(out["code_perplexity"]) <= 16
+    assert 0.1 < float(out["code_use"]) < 1
+
+
+def test_one_entry_for_all_frames_is_no_use_of_the_codebooks() -> None:
+    model = method()
+    with torch.no_grad():
+        model.quantizer.logits.bias[:: model.quantizer.entries] += 100
+    out = model(batch())
+    assert float(out["code_perplexity"]) == pytest.approx(model.quantizer.groups, abs=1e-4)
+    assert float(out["code_use"]) == pytest.approx(0, abs=1e-5)
 
 
 def test_padding_changes_no_loss() -> None:

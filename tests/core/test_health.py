@@ -167,6 +167,21 @@ def test_a_scale_at_its_limit_with_pairs_that_are_told_apart_is_healthy(scale: A
     assert diagnose(history(**HEALTHY | {"scale": scale})).status == "healthy"
 
 
+def test_codebooks_with_one_entry_in_use_are_a_collapse_although_the_loss_falls() -> None:
+    said = diagnose(history(**HEALTHY | {"code_use": lambda p: 0.3 * (p < 0.5)}))
+    assert said.status == "collapsed"
+    assert "the same code vector" in said.findings[0]
+    assert "method.diversity" in said.findings[0]
+    assert diagnose(history(**HEALTHY | {"code_use": lambda p: 0.3 - 0.2 * p})).status == "healthy"
+
+
+def test_clusters_of_which_one_has_nearly_all_frames_are_worth_a_warning() -> None:
+    said = diagnose(history(**HEALTHY | {"unit_perplexity": 1.2}))
+    assert said.status == "warning"
+    assert "one cluster (perplexity 1.20)" in said.findings[0]
+    assert diagnose(history(**HEALTHY | {"unit_perplexity": 40.0})).status == "healthy"
+
+
 def test_mostly_copied_inputs_are_worth_a_warning_on_their_own() -> None:
     said = diagnose(history(**HEALTHY), distinct=0.3)
     assert (said.status, said.findings) == ("warning", ("Only 30% of the inputs looked at differ from each other.",))
