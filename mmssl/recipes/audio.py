@@ -46,7 +46,7 @@ from mmssl.recipes.results import Embedded
 from mmssl.recipes.training import HealthConfig, TrainConfig, work_out
 from mmssl.train.pretrain import Probe
 
-LOOKED_AT = 256  # clips that health looks at
+LOOKED_AT = 128  # clips that health looks at
 PREVIEWED = 6  # clips whose views the report shows
 READERS = 4  # threads, where clips are decoded whenever they are needed
 
