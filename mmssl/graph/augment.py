@@ -5,10 +5,11 @@ What GraphCL (You et al., NeurIPS 2020, arXiv 2010.13902) does to a graph is `No
 `FeatureDropping`, which keep every node where it is. Costs grow with N + E (N log N for a random order), never with the
 graphs of a batch.
 
-Nodes and edges really leave, so the size of a view is random, and a GPU is waited for once a view to know it.
+Nodes and edges really leave, so the size of a view is random, and a GPU is waited for a few times a view to know it.
 
-Differs from GraphCL's code: there, an edge perturbation drops and never adds; a subgraph is taken among the neighbours
-of its first node alone, and keeps a fifth of the nodes; masked features become noise. See ``AttributeMasking.noise``.
+Differs from GraphCL's code: there, an edge perturbation drops and never adds (``EdgePerturbation.add``); a subgraph is
+taken among the neighbours of its first node alone, and keeps a fifth of the nodes (`Star`); masked features become
+noise (``AttributeMasking.noise``).
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ class EdgePerturbation:
 
     Args:
         strength: share of the edges; 0.2 in GraphCL.
+        add: join pairs; False: edges only leave, as in GraphCL's code.
     """
 
     strength: float = 0.2
+    add: bool = True
 
     def __post_init__(self) -> None:
         _check_strength(self.strength)
@@ -72,7 +75,7 @@ class EdgePerturbation:
             return graphs
         counts = _counts(graphs.edge_counts, self.strength)
         kept = graphs.edges[:, _random_ranks(graphs.edge_batch, graphs.edge_counts) >= counts[graphs.edge_batch]]
-        return replace(graphs, edges=torch.cat([kept, _new_edges(graphs, counts)], dim=1))
+        return replace(graphs, edges=torch.cat([kept, _new_edges(graphs, counts)], dim=1) if self.add else kept)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,32 @@ class Subgraph:
         met = _meeting_times(graphs)
         order = (met + graphs.batch * (met.max() + 1)).argsort()  # graph after graph
         return graphs.keep_nodes(_ranks(order, graphs.batch, graphs.sizes) < (graphs.sizes - dropped)[graphs.batch])
+
+
+@dataclass(frozen=True)
+class Star:
+    """A random node stays, and ⌊share · n⌋ of its neighbours: the subgraph of GraphCL's code, which grows by one hop.
+
+    All of the neighbours stay where there are fewer; the edges between nodes that stay do, too.
+
+    Args:
+        share: of a graph's n nodes; 0.2 in GraphCL's code.
+    """
+
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise ValueError(f"share must lie in [0, 1), got {self.share}: it is the share of the nodes that stays")
+
+    def __call__(self, graphs: Graphs) -> Graphs:
+        centre = _random_ranks(graphs.batch, graphs.sizes) == 0
+        source, target = graphs.edge_index
+        beside = torch.zeros_like(graphs.batch).index_add_(0, target, centre[source].long()) > 0
+        hops = torch.where(centre, 0, torch.where(beside, 1, 2))
+        chance = torch.rand(len(hops), dtype=torch.float64, device=graphs.device)
+        rank = _ranks((3 * graphs.batch + hops + chance).argsort(), graphs.batch, graphs.sizes)
+        return graphs.keep_nodes((hops < 2) & (rank <= _counts(graphs.sizes, self.share)[graphs.batch]))
 
 
 @dataclass(frozen=True)
@@ -194,8 +223,11 @@ class OneOf:
 
     def __call__(self, graphs: Graphs) -> Graphs:
         chosen = torch.randint(len(self.steps), (len(graphs),), device=graphs.device)
-        parts = [step(graphs.subset(chosen == i)) for i, step in enumerate(self.steps)]
-        return joined(parts).reordered(chosen.argsort(stable=True).argsort())
+        counts = chosen.new_zeros(len(self.steps)).scatter_add_(0, chosen, torch.ones_like(chosen))
+        order = chosen.argsort(stable=True)
+        parts = graphs.reordered(order).split(counts)
+        done = [step(part) for step, part in zip(self.steps, parts, strict=True)]
+        return joined(done).reordered(order.argsort())
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from mmssl.graph.edges import counted
 from mmssl.graph.features import NodeFeatures
 from mmssl.graph.gcc import StructuralFeatures
 from mmssl.graph.graphs import Graphs
@@ -22,7 +24,7 @@ class DataConfig:
     """Where graphs come from: public ones by ``name``, molecules by ``path``, tables by ``edges`` and ``nodes``."""
 
     name: str | None = None  # MUTAG, freesolv, karate; with `root` a TUDataset, cora, citeseer, pubmed, bbbp, esol, …
-    root: str | None = None  # folder of public data on disk
+    root: str | None = None  # folder of public data on disk, or a folder of such folders
     path: str | None = None  # table with a column of SMILES: CSV, TSV or Parquet
     smiles: str = "smiles"  # that column
     edges: str | None = None  # table of edges
@@ -67,12 +69,21 @@ class GraphData:
     split: str
 
     @cached_property
-    def plain(self) -> Graphs:
-        """The graphs with what the data says of their nodes, whatever the method looks at."""
+    def known(self) -> NodeFeatures:
+        """What the data says of the nodes, whatever the method looks at."""
         if isinstance(self.features, NodeFeatures):
-            return self.graphs
-        known = NodeFeatures.fit(self.examples, np.isin(self.examples.node_graph, self.learnt))
-        return known(self.examples)
+            return self.features
+        return NodeFeatures.fit(self.examples, np.isin(self.examples.node_graph, self.learnt))
+
+    @cached_property
+    def plain(self) -> Graphs:
+        """The graphs with these features."""
+        return self.graphs if self.known is self.features else self.known(self.examples)
+
+    @property
+    def categories(self) -> Graphs:
+        """The graphs with those of them that are categories; of a number, nearly every node has its own."""
+        return self.plain.with_features(self.plain.x[:, torch.from_numpy(self.known.one_hot)])
 
     @property
     def folds(self) -> bool:
@@ -110,7 +121,9 @@ def load_data(cfg: DataConfig, *, seed: int = 0, features: StructuralFeatures | 
         learnt = np.setdiff1d(every, split.test) if held_out else every
         train, test = (np.intersect1d(part, examples.labelled) for part in (split.train, split.test))
         kind = split.kind
-        lines.append(f"split: {split.sentence}")
+        unlabelled = not np.isin([*split.train, *split.test], examples.labelled).all()
+        known = f" ({len(train):,} and {len(test):,} of them labelled)" if unlabelled and kind != "10-fold" else ""
+        lines.append(f"split: {split.sentence}{known}")
         if not len(train) or not len(test):
             raise ValueError(f"no {'training' if not len(train) else 'test'} example has a label: change data.split")
     used = features or NodeFeatures.fit(examples, np.isin(examples.node_graph, learnt))
@@ -120,7 +133,7 @@ def load_data(cfg: DataConfig, *, seed: int = 0, features: StructuralFeatures | 
 
 def _read(cfg: DataConfig) -> tuple[GraphSet, str]:
     if cfg.name is not None:
-        return load_named(cfg.name, root=cfg.root, label=cfg.label), cfg.name
+        return load_named(cfg.name, root=cfg.root, label=cfg.label, undirected=cfg.undirected), cfg.name
     if cfg.path is not None:
         return read_smiles(cfg.path, smiles=cfg.smiles, label=cfg.label, task=cfg.task), Path(cfg.path).stem
     assert cfg.edges is not None
@@ -132,12 +145,12 @@ def _describe(data: GraphSet) -> str:
     graphs = len(data.offsets) - 1
     sizes = np.diff(data.offsets)
     edges = np.bincount(data.node_graph[data.pairs[0]], minlength=graphs)
-    text = f"{graphs:,} graph{'s' if graphs > 1 else ''}, {data.nodes:,} nodes, {data.pairs.shape[1]:,} edges"
+    text = f"{counted(graphs, 'graph')}, {counted(data.nodes, 'node')}, {counted(data.pairs.shape[1], 'edge')}"
     if graphs > 1:
         text += f" ({sizes.mean():.1f} nodes and {edges.mean():.1f} edges a graph)"
     lonely = int((sizes == 1).sum()), int((edges == 0).sum())
     if lonely[1]:
-        text += f"\n{lonely[1]:,} graphs without an edge, {lonely[0]:,} of them with a single node"
+        text += f"\n{counted(lonely[1], 'graph')} without an edge, {lonely[0]:,} of them with a single node"
     if data.labels is not None:
         known = data.labels[data.labelled]
         if data.classes is None:

@@ -66,8 +66,13 @@ def simple_edges(
         )
     notes = []
     if loops.any():
-        notes.append(f"left out: {loops.sum():,} edges from a node to itself")
+        notes.append(f"left out: {counted(loops.sum(), 'edge')} from a node to itself")
     ways = len(there) + len(back)
     if repeated := len(rows) - ways:
-        notes.append(f"left out: {repeated:,} edges that were listed again")
+        notes.append(f"left out: {counted(repeated, 'repeated edge')}")
     return Edges(np.stack([kept // nodes, kept % nodes]) if nodes else np.empty((2, 0), dtype=np.int64), notes)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 edge``, ``3,000 edges``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

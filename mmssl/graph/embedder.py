@@ -58,13 +58,25 @@ class GraphEmbedder:
             nodes: the table of nodes that belongs to a table of edges.
 
         Raises:
-            ValueError: the graphs are of another kind than those of the training; the message says how.
+            ValueError: the graphs are of another kind than those of the training, or there is no table of their nodes;
+                the message says how.
         """
         examples = self.read(data, nodes)
         return embedding_frame(self.encode(examples), examples)
 
     def encode(self, examples: GraphSet) -> npt.NDArray[np.float32]:
-        """``(n, dim)``."""
+        """``(n, dim)``.
+
+        Raises:
+            ValueError: examples are nodes, and the encoder is one of whole graphs, or the other way round.
+        """
+        level = "node" if self.encoder.pool is None else "graph"
+        if examples.level != level:
+            raise ValueError(
+                f"this encoder embeds {level}s, and the examples of this data are {examples.level}s; "
+                "mmssl.graph.tables.read_graphs(edges, nodes, roles=Roles(graph=…)) reads tables with a graph for each "
+                "node, and without `graph` as the nodes of one"
+            )
         return encode_graphs(self.encoder, self.features(examples))
 
     def read(
@@ -80,6 +92,12 @@ class GraphEmbedder:
             data, nodes = tables["edges"], tables.get("nodes", nodes)
         if self.smiles is not None:
             return read_smiles(data, smiles=self.smiles)
+        columns = self.features.columns if isinstance(self.features, NodeFeatures) else ()
+        if nodes is None and (columns or self.roles.graph is not None):
+            raise ValueError(
+                "this encoder needs a table of nodes, too, as in training: embed(edges, nodes), or a folder with the "
+                "tables edges and nodes"
+            )
         unlabelled = replace(self.roles, label=None, ignore=(*self.roles.ignore, self.roles.label or ""))
         return read_graphs(data, nodes, None, unlabelled)
 

@@ -124,6 +124,13 @@ class GCN(GraphEncoder):
             h = activation(norm((sent + neighbours(sent, graphs)) * scale + bias))
         return h
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Parameters from input to output, for fine-tuning."""
+        parts = zip(self.linears, self.biases, self.norms, self.activations, strict=True)
+        return [
+            [*linear.parameters(), bias, *norm.parameters(), *act.parameters()] for linear, bias, norm, act in parts
+        ]
+
 
 class GAT(GraphEncoder):
     """Graph attention network (Veličković et al., ICLR 2018, arXiv 1710.10903): heads side by side in every layer.
@@ -174,6 +181,11 @@ class GAT(GraphEncoder):
         for attention, activation in zip(self.attention, self.activations, strict=True):
             h = activation(attention(F.dropout(h, self.dropout, self.training), source, target))
         return h
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Parameters from input to output, for fine-tuning."""
+        parts = zip(self.attention, self.activations, strict=True)
+        return [[*attention.parameters(), *activation.parameters()] for attention, activation in parts]
 
 
 class _Attention(nn.Module):
@@ -248,6 +260,11 @@ class StructureGIN(GraphEncoder):
     def forward(self, graphs: Graphs) -> Tensor:
         assert self.pool is not None
         return F.normalize(self.out(pooled(self.nodes(graphs), graphs, self.pool)), dim=1)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Parameters from input to output, for fine-tuning."""
+        first, *others = self.gin.layers()
+        return [[*self.degree.parameters(), *first], *others, [*self.out.parameters()]]
 
 
 class PyGEncoder(GraphEncoder):

@@ -67,6 +67,13 @@ class NodeFeatures:
     def dim(self) -> int:
         return self.max_degree + 1 if self.max_degree is not None else sum(c.dim for c in self.columns)
 
+    @property
+    def one_hot(self) -> npt.NDArray[np.bool_]:
+        """``(dim,)``, which features stand for a category or a degree."""
+        if self.max_degree is not None:
+            return np.ones(self.dim, dtype=bool)
+        return np.repeat([c.categories is not None for c in self.columns], [c.dim for c in self.columns])
+
     def __call__(self, data: GraphSet) -> Graphs:
         """Graphs with features ``(N, dim)``.
 

@@ -5,7 +5,7 @@ their degree, and whether they are the seed. It is MoCo with these views.
 
 Differs from the paper and its code in that the loss is symmetric, as all of MoCo is here: each subgraph is once the
 query and once the key. The teacher's batch normalisation uses its own batch, as theirs does. Seeds are drawn in
-proportion to degree^¾ without chance: an epoch goes through the quantiles of that distribution, in random order.
+proportion to degree^¾, one from each of N quantiles of that distribution in an epoch, of N nodes.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def structure(graphs: Graphs) -> Graphs:
 
 
 class SeedSource:
-    """Nodes as seeds, as often as their degree^¾ says.
+    """Random nodes as seeds, in proportion to their degree^¾; `torch.manual_seed` repeats them.
 
     Args:
         degrees: ``(N,)``.
@@ -99,18 +99,21 @@ class SeedSource:
 
     def __init__(self, degrees: Tensor, device: torch.device) -> None:
         weight = degrees.double().cpu().numpy() ** 0.75
-        if not weight.any():
+        self.nodes = np.flatnonzero(weight)
+        if not len(self.nodes):
             raise ValueError("the graphs have no edge, and there is nothing to walk along")
-        share = np.cumsum(weight) / weight.sum()
-        quantiles = (np.arange(len(weight)) + 0.5) / len(weight)
-        self.seeds = np.minimum(np.searchsorted(share, quantiles, side="right"), len(weight) - 1)
+        self.ends = np.cumsum(weight[self.nodes]) * (len(weight) / weight.sum())  # of each node's part of [0, N)
+        self.count = len(weight)
         self.device = device
 
     def __len__(self) -> int:
-        return len(self.seeds)
+        return self.count
 
     def fetch(self, index: Ints) -> Tensor:
-        return torch.from_numpy(self.seeds[index]).to(self.device, non_blocking=True)
+        """``(B,)`` seeds, each from another quantile: ``index`` says which ones."""
+        drawn = index + torch.rand(len(index), dtype=torch.float64).numpy()
+        chosen = np.searchsorted(self.ends, drawn, side="right").clip(max=len(self.nodes) - 1)
+        return torch.from_numpy(self.nodes[chosen]).to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True)

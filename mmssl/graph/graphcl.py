@@ -4,8 +4,11 @@ It is SimCLR with `mmssl.graph.augment.GraphViews`; any other joint-embedding me
 
 The authors' code (unsupervised_TU) differs from the paper, and ``reference="authors"`` follows it, in that
 - the original graph is compared with one view, in one direction; the paper compares two views, in both;
-- the positive pair is missing from the denominator of the loss, and so are other graphs of the same view.
-What differs in the views is said in `mmssl.graph.augment`; `authors_views` has theirs, as far as they change anything.
+- the positive pair is missing from the denominator of the loss, and so are other graphs of the same view;
+- an edge perturbation drops edges and adds none;
+- a subgraph never grows past the neighbours of its first node, and keeps a fifth of the nodes, not four fifths;
+- a tenth of nodes and edges changes, not a fifth; masked features become noise.
+Not followed: their graphs have loops, and an edge may leave in one of its directions.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from mmssl.graph.augment import (
     GraphViews,
     NodeDropping,
     OneOf,
-    Step,
+    Star,
     Subgraph,
 )
 
@@ -64,22 +67,19 @@ def paper_views(strength: float = 0.2, *, original: bool = False) -> GraphViews:
         strength: of each; 0.2 in the paper.
         original: the first view is the graph itself, the paper's "identical".
     """
-    step = _one_of(strength, noise=False)
+    masking, perturbation = AttributeMasking(strength), EdgePerturbation(strength)
+    step = OneOf((NodeDropping(strength), perturbation, masking, Subgraph(strength)))
     return GraphViews(None if original else step, step)
 
 
 def authors_views(strength: float = 0.1) -> GraphViews:
-    """The graph itself, and a view as in the authors' code, where a tenth of nodes or edges changes.
+    """The graph itself, and a view as in the authors' code.
 
     Args:
-        strength: of each; 0.1 in their code.
+        strength: share of the nodes or edges that changes; 0.1 in their code, where a subgraph keeps twice that.
     """
-    return GraphViews(None, _one_of(strength, noise=True))
-
-
-def _one_of(strength: float, *, noise: bool) -> Step:
-    masking = AttributeMasking(strength, noise=noise)
-    return OneOf((NodeDropping(strength), EdgePerturbation(strength), masking, Subgraph(strength)))
+    masking, dropping = AttributeMasking(strength, noise=True), EdgePerturbation(strength, add=False)
+    return GraphViews(None, OneOf((NodeDropping(strength), dropping, masking, Star(2 * strength))))
 
 
 class OneWay(Objective):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -88,22 +88,30 @@ class Graphs:
 
         A graph may be left without nodes.
         """
-        before = torch.nn.functional.pad(keep.cumsum(0), (1, 0))  # (N + 1,) kept nodes before each
+        before = _starts(keep)  # (N + 1,) kept nodes before each
         edges = self.edges[:, keep[self.edges].all(dim=0)]
         return Graphs(self.x[keep], before[edges], before[self.offsets])
 
-    def subset(self, keep: Tensor) -> Graphs:
-        """The graphs where ``keep`` ``(G,)`` bool is True, in their order."""
-        kept = self.keep_nodes(keep[self.batch])
-        sizes = self.sizes[keep]
-        return replace(kept, offsets=torch.nn.functional.pad(sizes.cumsum(0), (1, 0)))
+    def split(self, counts: Tensor) -> list[Graphs]:
+        """Parts of so many graphs each, in their order; ``counts`` ``(K,)`` sum to G. A GPU is waited for once."""
+        graphs = _starts(counts)
+        nodes = self.offsets[graphs]
+        part = torch.bucketize(self.edges[0], nodes[1:], right=True)  # (E,)
+        edges = self.edges[:, part.argsort(stable=True)]
+        ends = _starts(torch.zeros_like(counts).scatter_add_(0, part, torch.ones_like(part)))
+        bounds = zip(*(pairwise(starts) for starts in torch.stack([graphs, nodes, ends]).tolist()), strict=True)
+        return [
+            Graphs(self.x[first:last], edges[:, a:b] - first, self.offsets[g : h + 1] - first)
+            for (g, h), (first, last), (a, b) in bounds
+        ]
 
     def reordered(self, order: Tensor) -> Graphs:
         """The graphs in another order: graph i becomes what graph ``order[i]`` is; ``order`` ``(G,)`` has each once."""
-        nodes = order.argsort()[self.batch].argsort(stable=True)
-        place = torch.empty_like(nodes).index_copy_(0, nodes, torch.arange(len(nodes), device=self.device))
-        offsets = torch.nn.functional.pad(self.sizes[order].cumsum(0), (1, 0))
-        return Graphs(self.x[nodes], place[self.edges], offsets)
+        sizes, place = self.sizes[order], torch.arange(len(self.x), device=self.device)
+        offsets = _starts(sizes)
+        moved = (self.offsets[order] - offsets[:-1]).repeat_interleave(sizes, output_size=len(place))
+        nodes = place + moved
+        return Graphs(self.x[nodes], torch.empty_like(nodes).index_copy_(0, nodes, place)[self.edges], offsets)
 
     def to_pyg(self) -> Batch:
         """A batch of PyTorch Geometric with both directions of every edge."""
@@ -129,7 +137,8 @@ class Graphs:
             undirected: take every edge for an undirected one, whichever way it points.
 
         Raises:
-            ValueError: there are no features, an edge leads to a node that does not exist, or has no way back.
+            ValueError: there are no features, an edge leads to a node that does not exist or to another graph, or has
+                no way back.
         """
         from torch_geometric.data import Batch
 
@@ -145,6 +154,15 @@ class Graphs:
         if bool(outside.any()):
             at = int(outside.int().argmax())
             raise ValueError(f"edge {at} joins nodes {edge_index[:, at].tolist()}, but there are {n} nodes, from 0 on")
+        offsets = getattr(batch, "ptr", None)
+        if offsets is None:
+            offsets = torch.tensor([0, n], device=x.device)
+        graph = torch.searchsorted(offsets, edge_index.contiguous(), right=True)
+        crossing = graph[0] != graph[1]
+        if bool(crossing.any()):
+            at = int(crossing.int().argmax())
+            a, b = (graph[:, at] - 1).tolist()
+            raise ValueError(f"edge {at} of the batch joins graphs {a} and {b}: one of them has too large a node index")
         edge_index = edge_index[:, edge_index[0] != edge_index[1]]
         code = torch.unique(edge_index.amin(dim=0) * n + edge_index.amax(dim=0))
         ways = torch.unique(edge_index[0] * n + edge_index[1])
@@ -153,9 +171,6 @@ class Graphs:
                 f"the graph is directed: {2 * len(code) - len(ways)} of {len(code)} edges have no way back. Pass "
                 "undirected=True to take every edge for an undirected one"
             )
-        offsets = getattr(batch, "ptr", None)
-        if offsets is None:
-            offsets = torch.tensor([0, n], device=x.device)
         x = x.float() if x.ndim > 1 else x.float()[:, None]
         return cls(x, torch.stack([code // n, code % n]), offsets)
 
@@ -167,5 +182,10 @@ def joined(parts: Sequence[Graphs]) -> Graphs:
     return Graphs(
         torch.cat([part.x for part in parts]),
         torch.cat([part.edges + first for part, first in zip(parts, before, strict=True)], dim=1),
-        torch.nn.functional.pad(sizes.cumsum(0), (1, 0)),
+        _starts(sizes),
     )
+
+
+def _starts(counts: Tensor) -> Tensor:
+    """``(K + 1,)`` where each of K groups of ``counts`` ``(K,)`` begins, and where the last one ends."""
+    return torch.nn.functional.pad(counts.cumsum(0), (1, 0))

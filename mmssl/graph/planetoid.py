@@ -60,7 +60,9 @@ def read_planetoid(folder: Path, name: str) -> GraphSet:
     part[:training], part[training : training + VALIDATION], part[order] = "train", "validation", "test"
     source = np.concatenate([np.full(len(ends), node) for node, ends in parts["graph"].items()]).astype(np.int64)
     target = np.concatenate([np.asarray(ends) for ends in parts["graph"].values()]).astype(np.int64)
-    edges = simple_edges(source, target, nodes, place=lambda i: f"edge {i} of {folder / f'ind.{name}.graph'}")
+    edges = simple_edges(  # a link counts both ways, as for GCN (Kipf and Welling, ICLR 2017)
+        source, target, nodes, place=lambda i: f"edge {i} of {folder / f'ind.{name}.graph'}", undirected=True
+    )
     return GraphSet(
         edges.pairs,
         np.array([0, nodes]),

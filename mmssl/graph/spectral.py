@@ -34,8 +34,7 @@ def positions(graphs: Graphs, dim: int = 32) -> Tensor:
     value = scale[graphs.edges[0]] * scale[graphs.edges[1]]
     local = torch.arange(len(graphs.x), device=graphs.device) - graphs.offsets[:-1][graphs.batch]
     order = sizes.argsort()
-    for chosen in _blocks(order, sizes[order].tolist()):
-        width = int(sizes[chosen].max())
+    for chosen, width in _blocks(order, sizes[order].tolist()):
         row = torch.full((len(graphs),), -1, device=graphs.device)
         row[chosen] = torch.arange(len(chosen), device=graphs.device)
         nodes, edges = row[graphs.batch] >= 0, row[graphs.edge_batch] >= 0
@@ -54,12 +53,15 @@ def positions(graphs: Graphs, dim: int = 32) -> Tensor:
     return out
 
 
-def _blocks(order: Tensor, sizes: list[int]) -> list[Tensor]:
-    """Graphs, in the order of ``sizes``, in parts of at most `BLOCK` entries whose sizes differ by half at most."""
+def _blocks(order: Tensor, sizes: list[int]) -> list[tuple[Tensor, int]]:
+    """Graphs, in the order of ``sizes``, in parts of at most `BLOCK` entries whose sizes differ by half at most.
+
+    Each comes with its largest size.
+    """
     parts, begin = [], 0
     for end in range(1, len(sizes) + 1):
         full = end == len(sizes)
         if full or sizes[end] > 1.5 * sizes[begin] + 4 or (end + 1 - begin) * sizes[end] ** 2 > BLOCK:
-            parts.append(order[begin:end])
+            parts.append((order[begin:end], sizes[end - 1]))
             begin = end
     return parts

@@ -12,6 +12,7 @@ from mmssl.graph.molecules import scaffolds
 
 SplitBy = Literal["auto", "published", "folds", "scaffold", "random"]
 KINDS = ("auto", "published", "folds", "scaffold", "random")
+FOLDS = 10
 TRAIN, TEST = 0.8, 0.1  # of the molecules, as MoleculeNet has it; the tenth between them is for choosing settings
 
 
@@ -36,8 +37,8 @@ def split_examples(data: GraphSet, *, by: str = "auto", test_fraction: float = 0
 
     Args:
         data: all of it.
-        by: ``"auto"`` is as published if there are published parts, by scaffold for molecules, else in folds for graphs
-            and at random for nodes.
+        by: ``"auto"`` is as published if there are published parts, by scaffold for molecules, in folds for graphs of
+            which every class has ten, else at random.
         test_fraction: of a random split.
         seed: of a random split.
 
@@ -50,16 +51,30 @@ def split_examples(data: GraphSet, *, by: str = "auto", test_fraction: float = 0
         raise ValueError(f"data.test_fraction must lie between 0 and 1, got {test_fraction}")
     if by == "auto":
         published, molecules = data.parts is not None, data.smiles is not None
-        other = "folds" if data.level == "graph" and data.classes is not None else "random"
+        other = "folds" if data.level == "graph" and _rarest(data)[1] >= FOLDS else "random"
         by = "published" if published else "scaffold" if molecules else other
     if by == "published":
         return _published(data)
     if by == "folds":
         if data.level == "node" or data.classes is None:
             raise ValueError("data.split=folds is for classes of graphs; use data.split=random")
+        rarest, count = _rarest(data)
+        if count < FOLDS:
+            raise ValueError(
+                f"data.split=folds needs {FOLDS} graphs of every class, and class {rarest} has {count}; use "
+                "data.split=random"
+            )
         every = np.arange(len(data))
         return Split(every, every, "10-fold", "ten folds, class by class, each predicted from the other nine")
     return _by_scaffold(data) if by == "scaffold" else _at_random(data, test_fraction, seed)
+
+
+def _rarest(data: GraphSet) -> tuple[str, int]:
+    """The class with the fewest examples, and how many these are; 0 without classes."""
+    if data.labels is None or data.classes is None:
+        return "", 0
+    counts = np.bincount(data.labels[data.labelled].astype(np.int64), minlength=len(data.classes))
+    return data.classes[int(counts.argmin())], int(counts.min())
 
 
 def _published(data: GraphSet) -> Split:

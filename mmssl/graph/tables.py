@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mmssl.graph.edges import simple_edges
+from mmssl.graph.edges import counted, simple_edges
 from mmssl.graph.graphset import GraphSet
 from mmssl.graph.molecules import read_molecules
 
@@ -72,19 +72,27 @@ def read_graphs(
             raise ValueError(
                 "data.graph, data.label and data.graphs need data.nodes, a table with a row for every node"
             )
-        node_table = _Table(pd.DataFrame({roles.node: pd.unique(pd.concat(ends, ignore_index=True))}), "the edges")
+        named = pd.concat(ends, ignore_index=True).dropna()
+        node_table = _Table(pd.DataFrame({roles.node: pd.unique(named)}), edge_table.name)
     else:
         node_table = _open(nodes, "data.nodes")
     ids = node_table.column(roles.node, "data.node")
+    if not len(ids):
+        raise ValueError(f"{node_table.name} names no node")
+    if ids.isna().any():
+        row = int(ids.isna().to_numpy().argmax())
+        raise ValueError(f"{node_table.place(row)} has no name in column {roles.node!r}")
     if (twice := ids.duplicated()).any():
         row = int(np.argmax(twice.to_numpy()))
-        raise ValueError(f"{node_table.place(row)} names node {ids[row]!r} again; names of nodes must differ")
+        raise ValueError(f"{node_table.place(row)} names node {_shown(ids[row])} again; names of nodes must differ")
+    if graphs is not None and roles.graph is None:
+        raise ValueError("data.graphs needs data.graph, the column of the nodes that says which graph each belongs to")
     frame = node_table.frame
     if roles.graph is not None:  # the nodes of a graph side by side
         owner = node_table.column(roles.graph, "data.graph")
         if owner.isna().any():
             row = int(owner.isna().to_numpy().argmax())
-            raise ValueError(f"{node_table.place(row)} does not say which graph node {ids[row]!r} belongs to")
+            raise ValueError(f"{node_table.place(row)} does not say which graph node {_shown(ids[row])} belongs to")
         names, codes = np.unique(owner.astype(str).to_numpy(dtype=object), return_inverse=True)
         order = np.argsort(codes, kind="stable")
         frame, codes = frame.iloc[order], codes[order]
@@ -96,7 +104,9 @@ def read_graphs(
     crossing = codes[simple.pairs[0]] != codes[simple.pairs[1]]
     if crossing.any():
         a, b = (frame[roles.node].iloc[i] for i in simple.pairs[:, crossing.argmax()])
-        raise ValueError(f"{edge_table.name} joins {a!r} and {b!r}, which {node_table.name} has in different graphs")
+        raise ValueError(
+            f"{edge_table.name} joins {_shown(a)} and {_shown(b)}, which {node_table.name} has in different graphs"
+        )
     used = {roles.node, roles.graph, *roles.ignore} | ({roles.label} if graphs is None else set())
     columns = {str(name): _feature(frame[name]) for name in frame.columns if name not in used}
     found = GraphSet(
@@ -110,7 +120,8 @@ def read_graphs(
     if roles.label is None:
         return found
     if graphs is not None:
-        labels = _labels_of_graphs(_open(graphs, "data.graphs"), roles, names)
+        labels, notes = _labels_of_graphs(_open(graphs, "data.graphs"), roles, names)
+        found = replace(found, notes=(*found.notes, *notes))
     else:
         node_table.column(roles.label, "data.label")
         labels = frame[roles.label].reset_index(drop=True)
@@ -219,8 +230,13 @@ def _positions(ends: pd.Series, position: pd.Series, edges: _Table, nodes: str) 
     found = ends.map(position)
     if found.isna().any():
         row = int(found.isna().to_numpy().argmax())
+        if pd.isna(ends[row]):
+            raise ValueError(f"{edges.place(row)} names no node in column {ends.name!r}")
+        kinds = ["numbers" if pd.api.types.is_numeric_dtype(names) else "text" for names in (ends, position.index)]
+        other = f" (its nodes are {kinds[1]}, and the column holds {kinds[0]})" if kinds[0] != kinds[1] else ""
         raise ValueError(
-            f"{edges.place(row)} names node {ends[row]!r} in column {ends.name!r}, which {nodes} does not have"
+            f"{edges.place(row)} names node {_shown(ends[row])} in column {ends.name!r}, which {nodes} does not "
+            f"have{other}"
         )
     return found.to_numpy(dtype=np.int64)
 
@@ -232,15 +248,20 @@ def _feature(values: pd.Series) -> npt.NDArray[Any]:
     return values.astype(object).where(values.notna(), "").astype(str).to_numpy(dtype=object)
 
 
-def _labels_of_graphs(table: _Table, roles: Roles, names: npt.NDArray[Any]) -> pd.Series:
+def _labels_of_graphs(table: _Table, roles: Roles, names: npt.NDArray[Any]) -> tuple[pd.Series, list[str]]:
+    """The label of each graph, and what was left out."""
     assert roles.graph is not None
     assert roles.label is not None
     owner = table.column(roles.graph, "data.graph").astype(str)
     if owner.duplicated().any():
         row = int(np.argmax(owner.duplicated().to_numpy()))
-        raise ValueError(f"{table.place(row)} names graph {owner[row]!r} again; a graph has one row")
+        raise ValueError(f"{table.place(row)} names graph {_shown(owner[row])} again; a graph has one row")
     labels = pd.Series(table.column(roles.label, "data.label").to_numpy(), index=owner, name=roles.label)
-    return labels.reindex(names).reset_index(drop=True)
+    strange = ~np.isin(owner.to_numpy(dtype=object), names)
+    if strange.all():
+        raise ValueError(f"no node belongs to any graph of {table.name}, whose first is {_shown(owner.get(0))}")
+    left_out = f"left out: {counted(strange.sum(), 'row')} of {table.name}, of graphs without a node"
+    return labels.reindex(names).reset_index(drop=True), [left_out] if strange.any() else []
 
 
 def _one_label_each(values: pd.Series, codes: npt.NDArray[np.int64], names: npt.NDArray[Any], label: str) -> pd.Series:
@@ -253,6 +274,11 @@ def _one_label_each(values: pd.Series, codes: npt.NDArray[np.int64], names: npt.
             "a graph has one. Without data.graph, nodes are what is labelled"
         )
     return grouped.first().rename(label)
+
+
+def _shown(name: Any) -> str:
+    """As it stands in the table, and not as NumPy's number."""
+    return repr(name.item() if isinstance(name, np.generic) else name)
 
 
 def _class_name(value: Any) -> str:

@@ -78,7 +78,7 @@ class GraphScores(EncoderScores):
         fitting = _fitting(data)
         if not [name for name in cfg.controls if name not in CONTROLS]:  # unknown ones are refused below
             cfg = replace(cfg, controls=[name for name in cfg.controls if name in fitting])
-        super().__init__(_task(data, self.train, cfg.measure), cfg, method=method, title=title, controls=CONTROLS)
+        super().__init__(_task(data, self.train, cfg), cfg, method=method, title=title, controls=CONTROLS)
 
     @property
     def primary(self) -> str:
@@ -159,7 +159,7 @@ def _fitting(data: GraphData) -> dict[str, Callable[[], Features]]:
         return {"neighbourhood": lambda: neighbourhoods(data.plain)}
     found: dict[str, Callable[[], Features]] = {
         "histogram": lambda: histogram(data.plain),
-        "weisfeiler-lehman": lambda: weisfeiler_lehman(data.plain),
+        "weisfeiler-lehman": lambda: weisfeiler_lehman(data.categories),
     }
     smiles = data.examples.smiles
     return found if smiles is None else {**found, "morgan": lambda: morgan(smiles.tolist())}
@@ -181,7 +181,7 @@ def _chosen(data: GraphData, share: float | None) -> Ints:
     return np.sort(np.concatenate([part[: max(1, round(share * len(part)))] for part in parts]))
 
 
-def _task(data: GraphData, train: Ints, measure: str) -> Task | None:
+def _task(data: GraphData, train: Ints, cfg: GraphEvaluateConfig) -> Task | None:
     examples = data.examples
     if data.test is None or examples.labels is None:
         return None
@@ -192,10 +192,11 @@ def _task(data: GraphData, train: Ints, measure: str) -> Task | None:
             f"all {len(train_y)} labelled training {examples.level}s have the label {train_y[0]!r}: there is nothing "
             "to learn; split another way (data.split)"
         )
-    decides = _measure(measure, regression, molecules=examples.smiles is not None, train_y=train_y, test_y=test_y)
+    decides = _measure(cfg.measure, regression, molecules=examples.smiles is not None, train_y=train_y, test_y=test_y)
     if data.folds and decides is not ACCURACY:
-        raise ValueError(f"evaluate.measure={measure} cannot decide in folds; take accuracy, or another data.split")
-    return Task(data.name, data.split, train_y, test_y, examples=f"{examples.level}s", measure=decides)
+        raise ValueError(f"evaluate.measure={cfg.measure} cannot decide in folds; take accuracy, or another data.split")
+    split = data.split if cfg.labels is None else f"{data.split}/labels={cfg.labels:g}"
+    return Task(data.name, split, train_y, test_y, examples=f"{examples.level}s", measure=decides)
 
 
 def _labels(data: GraphData, positions: Ints) -> npt.NDArray[Any]:

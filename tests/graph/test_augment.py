@@ -21,6 +21,7 @@ from mmssl.graph.augment import (
     NodeDropping,
     OneOf,
     Pipeline,
+    Star,
     Step,
     Subgraph,
     _new_edges,
@@ -116,6 +117,48 @@ def test_edge_perturbation_drops_the_floor_of_its_share_and_adds_pairs_that_had_
         changed, free = share(strength, m), n * (n - 1) // 2 - m
         assert len(inside[0] - inside[1]) == changed
         assert min(changed, free, 1) <= len(inside[1] - inside[0]) <= min(changed, free)
+
+
+@given(graphs=batches, strength=strengths, seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_edge_perturbation_without_adding_only_drops(graphs: Graphs, strength: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    view = EdgePerturbation(strength, add=False)(graphs)
+    assert edge_set(view) <= edge_set(graphs)
+    assert [m - share(strength, m) for m in graphs.edge_counts.tolist()] == view.edge_counts.tolist()
+
+
+@given(graphs=batches, strength=strengths, seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_a_star_is_a_node_with_its_share_of_neighbours(graphs: Graphs, strength: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    before = copied(graphs)
+    view = Star(strength)(graphs)
+    check(view)
+    induces(graphs, view)
+    assert equal(graphs, before)
+    degree = graphs.degrees
+    for g, n in enumerate(graphs.sizes.tolist()):
+        kept = [int((graphs.x == row).all(dim=1).int().argmax()) for row in view.x[view.batch == g]]
+        centres = [
+            node
+            for node in kept
+            if len(kept) == 1 + min(share(strength, n), int(degree[node]))
+            and all((min(node, other), max(node, other)) in edge_set(graphs) for other in kept if other != node)
+        ]
+        assert centres
+
+
+def test_every_node_of_a_star_is_its_centre_and_every_neighbour_stays_equally_often() -> None:
+    torch.manual_seed(0)
+    hub = Graphs(torch.arange(5.0)[:, None], torch.tensor([[0, 0, 0, 0], [1, 2, 3, 4]]), torch.tensor([0, 5]))
+    counts: dict[tuple[int, ...], int] = {}
+    for kept in Star(0.2)(copies(hub, 4000)).x[:, 0].long().view(4000, 2).tolist():
+        counts[tuple(kept)] = counts.get(tuple(kept), 0) + 1
+    assert set(counts) == {(0, leaf) for leaf in range(1, 5)}  # of the hub a random leaf, of a leaf the hub
+    assert chisquare(list(counts.values())).pvalue > 1e-3
+    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\), got 1.0"):
+        Star(1.0)
 
 
 def test_every_pair_without_an_edge_is_added_equally_often_and_no_other() -> None:
@@ -265,7 +308,7 @@ def test_a_pipeline_applies_its_steps_in_order_and_views_are_two() -> None:
 def test_graphs_without_an_edge_or_with_one_node_go_through_every_step() -> None:
     torch.manual_seed(0)
     lonely = Graphs(torch.ones(4, 2), torch.empty(2, 0, dtype=torch.int64), torch.tensor([0, 1, 4]))
-    for kind in KINDS:
+    for kind in [*KINDS, Star]:
         view = kind(0.7)(lonely)
         check(view)
         assert view.sizes[0] == 1

@@ -19,6 +19,15 @@ def labelled() -> Graphs:
     return graphs.with_features(torch.eye(3)[torch.arange(len(graphs.x)) % 3])
 
 
+def test_weisfeiler_lehman_features_of_nodes_without_labels_tell_degrees_apart() -> None:
+    graphs = random_graphs([6, 7, 8], density=0.4)
+    counts = weisfeiler_lehman(graphs.with_features(graphs.x[:, :0]), rounds=1)
+    expected = [np.bincount(graphs.degrees[graphs.batch == g], minlength=8) for g in range(3)]
+    kernel = np.array([[a.sum() * b.sum() + a @ b for b in expected] for a in expected])
+    scale = np.sqrt(np.diag(kernel))
+    np.testing.assert_allclose(counts @ counts.T, kernel / np.outer(scale, scale), atol=1e-5)
+
+
 def test_histograms_count_features_and_degrees() -> None:
     graphs = labelled()
     counts = histogram(graphs)

@@ -110,7 +110,8 @@ def test_names_as_a_feature_are_refused() -> None:
 
 
 def test_graphs_are_split_in_folds_molecules_by_scaffold_and_nodes_as_published() -> None:
-    assert split_examples(graphs()).kind == "10-fold"
+    assert split_examples(graphs(20)).kind == "10-fold"
+    assert split_examples(graphs(19)).kind == "random/0.2"  # nine of a class cannot be in ten folds
     molecules = read_smiles(pd.DataFrame({"smiles": SMILES, "y": [0, 1] * 5}), label="y")
     assert split_examples(molecules).kind == "scaffold"
     nodes = replace(graphs(), level="node", parts=np.array(["train"] * 20 + ["test"] * 16))
@@ -140,6 +141,7 @@ def test_a_random_split_is_class_by_class_and_repeatable() -> None:
     ("by", "data", "message"),
     [
         ("folds", replace(graphs(), level="node"), "data.split=folds is for classes of graphs"),
+        ("folds", graphs(19), "data.split=folds needs 10 graphs of every class, and class b has 9; use"),
         ("scaffold", graphs(), "data.split=scaffold is for molecules"),
         ("published", graphs(), "has no published parts"),
         ("time", graphs(), "data.split must be one of auto, published, folds, scaffold, random, got 'time'"),
@@ -164,14 +166,25 @@ def molecules(tmp_path: Path) -> str:
 def test_molecules_are_read_split_and_described(molecules: str) -> None:
     data = load_data(DataConfig(path=molecules, label="y"))
     assert "10 graphs, 48 nodes" in data.description
-    assert "1 graphs without an edge, 1 of them with a single node" in data.description
+    assert "1 graph without an edge, 1 of them with a single node" in data.description
     assert "left out: 1 of 11 SMILES" in data.description
     assert "1 of 10 examples have no label" in data.description
+    assert "7 train, 1 test, of scaffolds not in training (6 and 1 of them labelled)" in data.description
     assert "node features: element (3)" in data.description  # pyridine, the test molecule, has no element of its own
     assert data.test is not None
     assert 0 not in data.train  # it has no label
     assert 0 in data.learnt  # and is learnt from
     assert not set(data.learnt) & set(data.test)
+
+
+def test_categories_of_nodes_are_known_apart_from_their_numbers(tmp_path: Path) -> None:
+    pd.DataFrame({"source": [0, 1], "target": [1, 2]}).to_csv(tmp_path / "edges.csv", index=False)
+    nodes = pd.DataFrame({"node": range(3), "weight": [0.5, 1.5, 2.5], "kind": list("aba")})
+    for columns, expected in ((["kind", "weight"], [[1, 0], [0, 1], [1, 0]]), (["weight"], [[], [], []])):
+        nodes[["node", *columns]].to_csv(tmp_path / "nodes.csv", index=False)
+        data = load_data(DataConfig(edges=str(tmp_path / "edges.csv"), nodes=str(tmp_path / "nodes.csv")))
+        assert data.categories.x.tolist() == expected
+        assert data.plain.x.shape[1] == len(expected[0]) + 1
 
 
 def test_without_labels_all_of_it_is_learnt_from(molecules: str) -> None:
@@ -200,6 +213,17 @@ def test_an_embedder_embeds_new_graphs_and_comes_back_from_its_state(molecules: 
     pd.testing.assert_frame_equal(again.embed(pd.DataFrame({"smiles": ["CCO", "CBr"]})), table)
 
 
+def test_an_embedder_of_nodes_refuses_whole_graphs_and_the_other_way_round() -> None:
+    data = graphs()
+    features = NodeFeatures.fit(data, np.ones(data.nodes, dtype=bool))
+    nodes = GraphEmbedder(GIN(features.dim, hidden=4, pool=None).eval(), features, Roles())
+    with pytest.raises(ValueError, match=r"embeds nodes, and the examples of this data are graphs; .*read_graphs"):
+        nodes.embed(data)
+    whole = GraphEmbedder(GIN(features.dim, hidden=4).eval(), features, Roles())
+    with pytest.raises(ValueError, match="embeds graphs, and the examples of this data are nodes"):
+        whole.embed(replace(data, level="node"))
+
+
 def test_an_embedder_of_tables_looks_for_no_label() -> None:
     edges = pd.DataFrame({"source": ["a", "b"], "target": ["b", "c"]})
     nodes = pd.DataFrame({"node": list("abc"), "weight": [1.0, 2, 3], "kind": ["x", "y", "x"]})
@@ -209,3 +233,5 @@ def test_an_embedder_of_tables_looks_for_no_label() -> None:
     embedder = GraphEmbedder(GIN(1, hidden=4, pool=None).eval(), features, roles)
     assert embedder.embed(edges, nodes.drop(columns="kind")).index.tolist() == ["a", "b", "c"]
     assert embedder.embed(edges, nodes).shape == (3, embedder.dim)
+    with pytest.raises(ValueError, match=r"needs a table of nodes, too, .* embed\(edges, nodes\)"):
+        embedder.embed(edges)

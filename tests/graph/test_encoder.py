@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmssl.graph.encoder import ENCODERS, GAT, GCN, GIN, GraphEncoder, PyGEncoder, _Attention
+from mmssl.graph.encoder import ENCODERS, GAT, GCN, GIN, GraphEncoder, PyGEncoder, StructureGIN, _Attention
 from mmssl.graph.graphs import Graphs
 from tests.graph.samples import random_graphs
 
@@ -129,7 +129,9 @@ def test_impossible_settings_and_features_are_refused() -> None:
         GAT(5, widths=(8, 6))
 
 
-def test_fine_tuning_gets_every_parameter_of_gin_once() -> None:
-    encoder = GIN(3, depth=3)
+@pytest.mark.parametrize("name", [*MAKE, "StructureGIN"])
+def test_fine_tuning_gets_every_parameter_once(name: str) -> None:
+    encoder = MAKE[name]("sum") if name in MAKE else StructureGIN(3, depth=2)
+    assert len(encoder.layers()) >= 2
     named = [id(p) for group in encoder.layers() for p in group]
     assert sorted(named) == sorted(id(p) for p in encoder.parameters())

@@ -60,6 +60,10 @@ def test_what_cannot_be_read_from_pytorch_geometric_is_refused_with_a_reason() -
     assert Graphs.from_pyg(Data(x=x, edge_index=torch.tensor([[0, 2], [1, 1]])), undirected=True).edges.shape == (2, 2)
     with pytest.raises(ValueError, match=r"edge 1 joins nodes \[1, 3\], but there are 3 nodes"):
         Graphs.from_pyg(Data(x=x, edge_index=torch.tensor([[0, 1], [1, 3]])))
+    strays = [Data(x=x, edge_index=torch.tensor(e)) for e in ([[0, 1], [1, 0]], [[0, 2], [2, 0]], [[0], [0]])]
+    strays[1].edge_index[0, 1] = strays[1].edge_index[1, 0] = 3  # the first node of the next graph
+    with pytest.raises(ValueError, match="edge 2 of the batch joins graphs 1 and 2: one of them has too large a node"):
+        Graphs.from_pyg(strays)
     with pytest.raises(ValueError, match="OneHotDegree"):
         Graphs.from_pyg(Data(edge_index=torch.tensor([[0, 1], [1, 0]]), num_nodes=2))
 
@@ -93,6 +97,22 @@ def test_a_source_of_some_graphs_counts_these_alone() -> None:
 def test_all_graphs_in_order_are_the_graphs() -> None:
     graphs = random_graphs([2, 3, 1])
     assert equal(GraphSource(graphs).fetch(np.arange(3)), graphs)
+
+
+def test_parts_are_the_graphs_one_after_the_other_and_may_be_empty() -> None:
+    graphs = random_graphs([4, 1, 6, 3], density=0.6)
+    parts = graphs.split(torch.tensor([2, 0, 1, 1]))
+    expected = [GraphSource(graphs).fetch(np.array(index, dtype=np.int64)) for index in ([0, 1], [], [2], [3])]
+    assert all(equal(part, graph) for part, graph in zip(parts, expected, strict=True))
+
+
+def test_graphs_are_put_in_another_order_with_their_nodes_and_edges() -> None:
+    graphs = random_graphs([4, 1, 6, 3], density=0.6)
+    order = torch.tensor([2, 0, 3, 1])
+    found, expected = graphs.reordered(order), GraphSource(graphs).fetch(order.numpy())
+    assert torch.equal(found.x, expected.x)
+    assert torch.equal(found.offsets, expected.offsets)
+    assert edge_set(found) == edge_set(expected)
 
 
 def test_nodes_that_leave_take_their_edges_along_and_graphs_may_be_left_empty() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmssl.graph.augment import EdgePerturbation, GraphViews, NodeDropping
+from mmssl.graph.augment import AttributeMasking, EdgePerturbation, GraphViews, NodeDropping, OneOf, Star
 from mmssl.graph.bgrl import bgrl
 from mmssl.graph.encoder import GAT, GCN, GIN
 from mmssl.graph.grace import grace, node_views
@@ -110,6 +110,13 @@ def test_the_paper_and_the_authors_differ_in_views_and_loss() -> None:
     assert second is not graphs
     assert all(view is not graphs for view in paper_views(0.4)(graphs))
     assert [view is graphs for view in paper_views(0.4, original=True)(graphs)] == [True, False]
+    assert isinstance(authors_views(0.1).second, OneOf)
+    assert authors_views(0.1).second.steps == (  # type: ignore[union-attr]
+        NodeDropping(0.1),
+        EdgePerturbation(0.1, add=False),
+        AttributeMasking(0.1, noise=True),
+        Star(0.2),
+    )
     z = [torch.randn(4, 3), torch.randn(4, 3)]
     cosine = torch.nn.functional.cosine_similarity(z[0][:, None], z[1][None], dim=2)
     s = (cosine / 0.2).exp()

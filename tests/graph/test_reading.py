@@ -32,7 +32,7 @@ def edges(pairs: list[tuple[int, int]], nodes: int = 5, **options: Any) -> Any:
 def test_edges_are_listed_once_and_what_is_left_out_is_counted() -> None:
     found = edges([(1, 0), (0, 1), (2, 2), (1, 4), (4, 1), (0, 1)])
     assert found.pairs.tolist() == [[0, 1], [1, 4]]
-    assert found.notes == ["left out: 1 edges from a node to itself", "left out: 1 edges that were listed again"]
+    assert found.notes == ["left out: 1 edge from a node to itself", "left out: 1 repeated edge"]
 
 
 @pytest.mark.parametrize("pairs", [[], [(3, 3)]])
@@ -127,7 +127,7 @@ def planetoid(folder: Path, **changes: Any) -> Path:
         "ally": y[:4],
         "tx": csr_matrix(x[[5, 4]]),
         "ty": y[[5, 4]],
-        "graph": {0: [1, 1], 1: [0, 5], 5: [1], 2: [2], 3: [], 4: []},
+        "graph": {0: [1, 1], 1: [0, 5], 5: [], 2: [2], 3: [], 4: []},  # 5 does not link back
     }
     for name, value in {**parts, **changes}.items():
         (folder / f"ind.cora.{name}").write_bytes(pickle.dumps(value, protocol=2))
@@ -201,6 +201,13 @@ def test_a_table_of_graphs_has_their_labels() -> None:
     assert data.classes is None
     assert data.labels is not None
     assert data.labels.tolist() == [1.5, 0.5]
+    more = pd.concat([graphs, pd.DataFrame({"of": ["three"], "size": [3.5]})])
+    data = read_graphs(EDGES, NODES, more, Roles(graph="of", label="size"))
+    assert data.notes == ("left out: 1 row of the DataFrame, of graphs without a node",)
+    with pytest.raises(ValueError, match="no node belongs to any graph of the DataFrame, whose first is 'three'"):
+        read_graphs(EDGES, NODES, more[2:], Roles(graph="of", label="size"))
+    with pytest.raises(ValueError, match=r"data\.graphs needs data\.graph"):
+        read_graphs(EDGES, NODES, graphs, Roles(label="size"))
 
 
 def test_without_graphs_nodes_are_the_examples_and_without_nodes_the_edges_name_them(tmp_path: Path) -> None:
@@ -226,6 +233,22 @@ def test_without_graphs_nodes_are_the_examples_and_without_nodes_the_edges_name_
             {},
             "row 2 .* names node 'z' in column 'target', which the DataFrame does not",
         ),
+        (EDGES.replace("e", None), NODES, {}, "row 2 .* names no node in column 'target'"),
+        (EDGES.replace("e", None), None, {}, "row 2 .* names no node in column 'target'"),
+        (EDGES[:0], None, {}, "the DataFrame names no node"),
+        (
+            pd.DataFrame({"source": [1], "target": [7]}),
+            pd.DataFrame({"node": [1, 2]}),
+            {},
+            "names node 7 in column 'target', which the DataFrame does not have$",
+        ),
+        (
+            pd.DataFrame({"source": ["1"], "target": ["2"]}),
+            pd.DataFrame({"node": [1, 2]}),
+            {},
+            r"names node '1' .*does not have \(its nodes are numbers, and the column holds text\)",
+        ),
+        (EDGES, NODES.assign(node=pd.Series(["d", "a", "b", None, "c"])), {}, "row 3 .* has no name in column 'node'"),
         (EDGES, NODES.replace("e", "d"), {}, "row 3 .* names node 'd' again"),
         (EDGES, NODES.replace("two", None), {"graph": "of"}, "row 0 .* does not say which graph node 'd' belongs to"),
         (EDGES.replace("d", "c"), NODES, {"graph": "of"}, "joins 'c' and 'e', which .* in different graphs"),
@@ -282,6 +305,7 @@ def test_smiles_that_do_not_parse_are_left_out_counted_and_named(tmp_path: Path,
     np.testing.assert_array_equal(data.labels, [0, np.nan])
     assert "left out: 3 of 5 SMILES, which do not parse: line 3 of" in data.notes[0]
     assert "('C(C')" in data.notes[0]
+    assert "(empty)" in data.notes[0]
     assert data.notes[1] == "1 of 2 examples have no label"
     assert capfd.readouterr().err == ""  # RDKit's own complaints
     with pytest.raises(ValueError, match="none of 1 SMILES can be read: row 0"):
@@ -315,11 +339,39 @@ def test_an_unknown_name_is_refused_with_what_there_is(tmp_path: Path, monkeypat
     with pytest.raises(FileNotFoundError, match=r"no installed package carries data.name=NCI1: there are MUTAG"):
         load_named("NCI1")
     (tmp_path / "NCI1").mkdir()
+    tu(tmp_path / "NCI1")
     with pytest.raises(FileNotFoundError, match=r"has no data.name=NCI109: did you mean NCI1\?"):
         load_named("NCI109", root=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"has no data\.name=esol: there is NCI1$"):
+        load_named("esol", root=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere is not a folder"):
+        load_named("NCI1", root=str(tmp_path / "nowhere"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install grakel"):
         load_named("MUTAG")
+
+
+@pytest.mark.parametrize("root", ["", "TUDataset", "TUDataset/T"])
+def test_a_data_set_is_found_in_its_folder_and_in_the_folders_above(root: str, tmp_path: Path) -> None:
+    (tmp_path / "TUDataset" / "T" / "raw").mkdir(parents=True)
+    tu(tmp_path / "TUDataset" / "T" / "raw")
+    assert len(load_named("t", root=str(tmp_path / root))) == 3
+
+
+@pytest.mark.parametrize("root", ["", "MoleculeNet"])
+def test_molecules_are_found_in_their_folder_and_in_the_one_above(root: str, tmp_path: Path) -> None:
+    file = tmp_path / "MoleculeNet" / "bbbp" / "raw" / "BBBP.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("smiles,p_np,other\nCC,1,0\nCO,0,0\n")
+    assert load_named("BBBP", root=str(tmp_path / root)).classes == ("0", "1")
+    assert load_named("bbbp", root=str(tmp_path / root), label="other").classes == ("0",)
+
+
+def test_public_data_with_one_label_has_no_other_and_may_be_directed(tmp_path: Path) -> None:
+    tu(tmp_path, A="1, 2\n2, 3\n")
+    assert load_named(tmp_path.name, root=str(tmp_path), undirected=True).pairs.shape == (2, 2)
+    with pytest.raises(ValueError, match=r"has one label, and data\.label=mass cannot choose another"):
+        load_named(tmp_path.name, root=str(tmp_path), label="mass")
 
 
 @pytest.mark.data
@@ -328,6 +380,7 @@ def test_an_unknown_name_is_refused_with_what_there_is(tmp_path: Path, monkeypat
     ("folder", "name", "examples", "nodes", "edges"),
     [
         ("TUDataset", "NCI1", 4110, 122747, 132753),
+        ("", "cora", 2708, 2708, 5278),
         ("TUDataset", "IMDB-BINARY", 1000, 19773, 96531),
         ("Planetoid", "cora", 2708, 2708, 5278),
         ("MoleculeNet", "esol", 1128, 14991, 15428),

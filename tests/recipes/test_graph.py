@@ -114,6 +114,7 @@ def test_graphs_that_are_held_out_are_fine_tuned_on_a_share_of_the_labels(
     assert {(s, protocol) for s in ("graphcl", "random-encoder")} <= set(found)
     assert {record.n_train for record in found.values()} == {8}  # half of 7 rings and of 7 paths, rounded
     assert {record.n_test for record in found.values()} == {9}
+    assert {record.split for record in found.values()} == {"random/0.4/labels=0.5"}
 
 
 def test_molecules_are_split_by_scaffold_and_held_against_fingerprints(tmp_path: Path) -> None:
