@@ -94,9 +94,17 @@ class ClipSet:
         """``(samples,)``."""
         return self.wave[self.starts[i] : self.starts[i] + self.sizes[i]]
 
-    def padded(self, index: npt.ArrayLike) -> Tensor:
-        """The whole clips at ``index``: ``(B, longest)`` float32, NaN after the end of each."""
-        return pad([self.clip(int(i)) for i in np.asarray(index)])
+    def padded(self, index: npt.ArrayLike, *, most: int | None = None) -> Tensor:
+        """The clips at ``index``: ``(B, longest)`` float32, NaN after the end of each.
+
+        Args:
+            index: ``(B,)``, positions.
+            most: samples from the start of each; None takes whole clips.
+        """
+        starts, sizes = self.starts[np.asarray(index)], self.sizes[np.asarray(index)]
+        if most is not None:
+            sizes = np.minimum(sizes, most)
+        return pad([self.wave[start : start + size] for start, size in zip(starts, sizes, strict=True)])
 
     def subset(self, index: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> ClipSet:
         """The clips at ``index``, in this order; samples are not copied."""

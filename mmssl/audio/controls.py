@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmssl.audio.batches import by_length
 from mmssl.audio.clips import ClipSet, Floats
 from mmssl.audio.spectrum import log_mel, mfcc
-
-BATCH = 64
 
 
 def mel_statistics(clips: ClipSet) -> Floats:
@@ -25,10 +24,10 @@ def mfcc_statistics(clips: ClipSet) -> Floats:
 
 
 def _statistics(clips: ClipSet, features: Callable[[Tensor], Tensor]) -> Floats:
-    out = []
-    for start in range(0, len(clips), BATCH):
-        x = features(clips.padded(np.arange(start, min(start + BATCH, len(clips))))).double()  # (B, F, D)
+    batches, out = list(by_length(clips)), []
+    for index in batches:
+        x = features(clips.padded(index)).double()  # (B, F, D)
         mean = x.nanmean(dim=1)
         deviation = (x - mean[:, None]).square().nanmean(dim=1).sqrt()
         out.append(torch.cat([mean, deviation], dim=1).float().numpy())
-    return np.concatenate(out)
+    return np.concatenate(out)[np.argsort(np.concatenate(batches))]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mmssl.audio.clips import ClipSet, as_objects
 from mmssl.audio.columns import Columns, columns_from_paths
-from mmssl.audio.files import Options, centred, find_audio, is_audio, read_files
+from mmssl.audio.files import Options, centred, find_audio, is_audio, read_files, some
 from mmssl.audio.tables import SUFFIXES as TABLES
 from mmssl.audio.tables import read_table
 
@@ -45,9 +45,13 @@ def read_clips(
     """
     if not isinstance(source, str | os.PathLike):
         items = list(source)
-        if items and not isinstance(items[0], str | os.PathLike):
+        if not items:
+            raise ValueError("there is nothing to read: the list of recordings is empty")
+        if not isinstance(items[0], str | os.PathLike):
             return _from_arrays(items, options)
         paths = [os.fspath(item) for item in items]
+        if missing := [path for path in paths if not os.path.exists(path)]:
+            raise FileNotFoundError(f"{len(missing):,} of {len(paths):,} files do not exist: {some(missing)}")
         return _from_files("", paths, options, label=label or "none", group=group, pattern=pattern)
     path = Path(source)
     if path.suffix.lower() in TABLES:
@@ -97,8 +101,8 @@ def _from_arrays(arrays: Sequence[Any], options: Options) -> ClipSet:
         samples = np.asarray(array)
         if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
             raise ValueError(
-                f"array {i} must be floats (samples,) of one channel, full scale 1; got {samples.dtype} of shape "
-                f"{samples.shape}"
+                f"array {i} of the list must be floats (samples,) of one channel, full scale 1; got {samples.dtype} of "
+                f"shape {samples.shape}"
             )
         if not np.isfinite(samples).all():
             raise ValueError(f"array {i} has NaN or infinite samples")

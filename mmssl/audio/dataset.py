@@ -8,7 +8,7 @@ from pathlib import Path
 from mmssl.audio.clips import ClipSet
 from mmssl.audio.data import describe, read_clips
 from mmssl.audio.files import Options
-from mmssl.audio.named import load_named
+from mmssl.audio.named import SPOKEN, load_named
 from mmssl.audio.split import split_clips
 
 
@@ -73,13 +73,12 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> AudioData:
         FileNotFoundError: there is no such data.
         ValueError: it cannot be used as asked; the message says why and what to do.
     """
-    if (cfg.name is None) == (cfg.path is None):
-        given = "neither" if cfg.name is None else f"{cfg.name} and {cfg.path}"
-        raise ValueError(f"give data.name (a known set) or data.path (your own), got {given}")
+    _check_source(cfg)
     if not cfg.crop > 0:
         raise ValueError(f"data.crop must be seconds, got {cfg.crop}")
     if cfg.name is not None:
-        name, whole = cfg.name, load_named(cfg.name, options(cfg), root=cfg.root)
+        name = f"{cfg.name} (synthetic)" if cfg.name == SPOKEN else cfg.name
+        whole = load_named(cfg.name, options(cfg), root=cfg.root)
     else:
         assert cfg.path is not None
         name = Path(cfg.path).stem
@@ -98,6 +97,16 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> AudioData:
         raise ValueError(f"the training part has {len(train)} clip; choose another data.split, or bring more clips")
     lines.append(f"{len(train):,} clips train, {0 if test is None else len(test):,} test")
     return AudioData(name, train, test, "\n".join(lines), kind)
+
+
+def _check_source(cfg: DataConfig) -> None:
+    if (cfg.name is None) == (cfg.path is None):
+        given = "neither" if cfg.name is None else f"{cfg.name} and {cfg.path}"
+        raise ValueError(f"give data.name (a known set) or data.path (your own), got {given}")
+    unused = ("root",) if cfg.name is None else ("file", "label", "group", "pattern")
+    if stray := [f"data.{option}={value}" for option in unused if (value := getattr(cfg, option)) is not None]:
+        kind = f"data.path={cfg.path}, your own data" if cfg.name is None else f"data.name={cfg.name}, a known set"
+        raise ValueError(f"{', '.join(stray)} says nothing about {kind}: leave it out")
 
 
 def _check_labels(train: ClipSet) -> None:

@@ -44,8 +44,8 @@ class ClipEmbedder:
     def embed(self, data: Source | ClipSet) -> pd.DataFrame:
         """One row of features a clip, indexed by its name: the path, or the row number of an array.
 
-        Files of another rate are resampled to that of the training; files that are damaged, silent or too short are
-        left out with a warning.
+        Files of another rate are resampled to that of the training, several channels are averaged unless the training
+        took the first, and files that are damaged, silent or too short are left out with a warning.
 
         Args:
             data: a folder, a table of paths, an audio file, a list of files, or a list of arrays of samples at the
@@ -64,7 +64,7 @@ class ClipEmbedder:
         """New data at the rate of the training data; labels are not looked for."""
         if isinstance(data, ClipSet):
             return data
-        options = Options(rate=self.preprocessor.rate, mix=self.mix)
+        options = Options(rate=self.preprocessor.rate, mix=self.mix or "mean", max_bad=1.0)
         return read_clips(data, options, file=self.file, label="none")
 
     def state(self) -> dict[str, Any]:

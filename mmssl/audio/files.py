@@ -24,6 +24,7 @@ MIXES = ("mean", "first")
 GIB = 2**30
 SILENCE = 2.0**-15  # one step of 16 bits: a clip that never leaves it has nothing in it
 OFFSET = 0.01  # of full scale, from which on an offset is worth a word
+CUT_OFF = 0.9  # share of the samples that a header promises; it may only estimate those of an MP3
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -45,15 +46,19 @@ class Options:
             raise ValueError(f"data.mix must be one of {', '.join(MIXES)}, got {self.mix!r}")
 
 
-def find_audio(root: Path) -> list[str]:
+def find_audio(root: Path, *, option: str = "data.path") -> list[str]:
     """Paths below a folder and all its sub-folders, with slashes, sorted.
+
+    Args:
+        root: the folder.
+        option: by which it was given, for errors.
 
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: it holds no audio.
     """
     if not root.exists():
-        raise FileNotFoundError(f"data.path={root} does not exist")
+        raise FileNotFoundError(f"{option}={root} does not exist")
     paths, others = list[str](), 0
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
@@ -63,9 +68,8 @@ def find_audio(root: Path) -> list[str]:
             else:
                 others += not name.startswith(".")
     if not paths:
-        raise ValueError(
-            f"data.path={root} holds no audio, only {others:,} other files; looked for {', '.join(SUFFIXES)}"
-        )
+        instead = f"only {others:,} other files" if others else "it is empty"
+        raise ValueError(f"{option}={root} holds no audio, {instead}; looked for {', '.join(SUFFIXES)}")
     return sorted(paths)
 
 
@@ -101,6 +105,7 @@ def read_files(files: Sequence[str], names: Objects, columns: Columns, options: 
         read = _in_threads(_Reader(rate, options.mix), [files[i] for i in rows], "decoding")
         offsets = [name for name, clip in zip(names[rows], read, strict=True) if clip.offset > OFFSET]
         reasons = [clip.error or unusable(clip.samples, rate, options.shortest) for clip in read]
+        notes += _cut_off(read, names[rows], sizes, rate)
         sizes = np.array([len(clip.samples) for clip in read], dtype=np.int64)
         wave = np.concatenate([clip.samples for clip in read])
     else:
@@ -145,12 +150,14 @@ def refuse_many_bad(bad: dict[int, str], names: Objects, limit: float, *, warn: 
     """A note on the clips that are left out.
 
     Raises:
-        ValueError: there are more than ``limit`` allows.
+        ValueError: there are more than ``limit`` allows, or nothing is left.
     """
     if not bad:
         return []
     listed = some([f"{names[i]} ({bad[i]})" for i in sorted(bad)])
-    if len(bad) > limit * len(names) or len(bad) == len(names):
+    if len(bad) == len(names):
+        raise ValueError(f"none of {len(names):,} clips can be used: {listed}")
+    if len(bad) > limit * len(names):
         raise ValueError(
             f"{len(bad):,} of {len(names):,} clips cannot be used, more than data.max_bad={limit:g} allows: {listed}. "
             "Remove or replace them, or raise data.max_bad"
@@ -172,7 +179,7 @@ class OnDisk:
     """The samples of all files one after the other, decoded when a slice is asked for.
 
     A slice is resampled on its own, so its ends differ a little from those of the whole clip, and it is its own mean
-    that is subtracted. A file that cannot be decoded is silent, with a warning.
+    that is subtracted. A file that cannot be decoded, or has NaN in it, is silent there, with a warning.
 
     Args:
         files: their paths.
@@ -191,27 +198,26 @@ class OnDisk:
 
     def __getitem__(self, at: slice, /) -> Floats:
         i = int(np.searchsorted(self.starts, at.start, side="right")) - 1
-        size = at.stop - at.start
-        try:
-            samples = decode(self.files[i], self.rate, self.mix, first=int(at.start - self.starts[i]), size=size)
-        except soundfile.LibsndfileError as error:
-            self._report(self.files[i], error)
-            samples = np.zeros(size, dtype=np.float32)
-        out = np.zeros(size, dtype=np.float32)  # resampling may come out a sample short
-        out[: len(samples)] = centred(samples)[:size]
+        out = np.zeros(at.stop - at.start, dtype=np.float32)
+        found = _decoded(self.files[i], self.rate, self.mix, first=int(at.start - self.starts[i]), size=len(out))
+        if isinstance(found, str):
+            self._report(self.files[i], found)
+            return out
+        samples = centred(found)[: len(out)]
+        out[: len(samples)] = samples  # resampling may come out a sample short
         return out
 
-    def _report(self, file: str, error: Exception) -> None:
+    def _report(self, file: str, reason: str) -> None:
         """Each file once."""
         if file in self._failed:
             return
         self._failed.add(file)
         if len(self._failed) > self.max_bad * len(self.files):
             raise ValueError(
-                f"{len(self._failed):,} of {len(self.files):,} files could not be decoded, more than "
-                f"data.max_bad={self.max_bad:g} allows; the last: {file} ({error})"
+                f"{len(self._failed):,} of {len(self.files):,} files cannot be used, more than "
+                f"data.max_bad={self.max_bad:g} allows; the last: {file} ({reason})"
             )
-        warnings.warn(f"{file} cannot be decoded and is taken for silence: {error}", UserWarning, stacklevel=3)
+        warnings.warn(f"{file} cannot be used and is taken for silence: {reason}", UserWarning, stacklevel=3)
 
 
 def decode(file: str, rate: int, mix: str | None, *, first: int = 0, size: int | None = None) -> Floats:
@@ -222,6 +228,15 @@ def decode(file: str, rate: int, mix: str | None, *, first: int = 0, size: int |
         x = sound.read(-1 if size is None else int(np.ceil(size * factor)) + 1, dtype="float32", always_2d=True)
         x = x.mean(axis=1) if mix == "mean" else x[:, 0]
         return soxr.resample(x, sound.samplerate, rate) if sound.samplerate != rate else np.ascontiguousarray(x)
+
+
+def _decoded(file: str, rate: int, mix: str | None, *, first: int = 0, size: int | None = None) -> Floats | str:
+    """As `decode`, or why that is of no use."""
+    try:
+        x = decode(file, rate, mix, first=first, size=size)
+    except soundfile.LibsndfileError as error:
+        return _reason(file, error)
+    return x if np.isfinite(x).all() else "NaN or infinite samples"  # of a file of floats
 
 
 @dataclass(frozen=True)
@@ -236,7 +251,7 @@ def _header(file: str) -> _Header | str:
     try:
         info = soundfile.info(file)
     except soundfile.LibsndfileError as error:
-        return _reason(error)
+        return _reason(file, error)
     return _Header(info.samplerate, info.channels, info.frames) if info.frames > 0 else "no samples"
 
 
@@ -255,17 +270,18 @@ class _Reader:
     mix: str | None
 
     def __call__(self, file: str) -> _Read:
-        try:
-            x = decode(file, self.rate, self.mix)
-        except soundfile.LibsndfileError as error:
-            return _Read(np.empty(0, dtype=np.float32), error=_reason(error))
-        if not np.isfinite(x).all():  # of a file of floats
-            return _Read(np.empty(0, dtype=np.float32), error="NaN or infinite samples")
+        x = _decoded(file, self.rate, self.mix)
+        if isinstance(x, str):
+            return _Read(np.empty(0, dtype=np.float32), error=x)
         return _Read(centred(x), offset=float(abs(x.mean())) if len(x) else 0.0)
 
 
-def _reason(error: soundfile.LibsndfileError) -> str:
-    return str(error.error_string).rstrip(".")
+def _reason(file: str, error: soundfile.LibsndfileError) -> str:
+    """What libsndfile says, unless that is nothing, or that a damaged file does not exist."""
+    if not os.path.exists(file):
+        return "does not exist"
+    said = str(error.error_string).rstrip(".")
+    return "cannot be decoded" if not said or "does not exist" in said else said
 
 
 def _short(seconds: float, shortest: float) -> str:
@@ -304,6 +320,16 @@ def _notes(headers: Sequence[_Header], rate: int, mix: str | None) -> list[str]:
         how = "averaged" if mix == "mean" else "dropped but the first"
         notes.append(f"channels of {mixed:,} clips are {how}")
     return notes
+
+
+def _cut_off(read: Sequence[_Read], names: Objects, sizes: Index, rate: int) -> list[str]:
+    """What is said of files that end long before their headers say, as a download does that was broken off."""
+    cut = [
+        f"{name} ({len(clip.samples) / rate:.3g} of {size / rate:.3g} s)"
+        for clip, name, size in zip(read, names, sizes, strict=True)
+        if not clip.error and len(clip.samples) < CUT_OFF * size
+    ]
+    return [f"{len(cut):,} clips are cut off, and what is there is used: {some(cut)}"] if cut else []
 
 
 def _in_threads(work: Callable[[T], R], items: Sequence[T], title: str) -> list[R]:

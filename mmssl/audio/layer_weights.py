@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mmssl.audio.batches import by_length
 from mmssl.audio.clips import ClipSet
+from mmssl.audio.encode import encode_clips
 from mmssl.audio.preprocess import Preprocessor
 from mmssl.audio.wav2vec2_encoder import Wav2Vec2Encoder, mean_over_frames
 
@@ -35,27 +35,33 @@ class LayerWeights(nn.Module):
         return self.weights.softmax(dim=0)
 
 
+class LayerMeans(nn.Module):
+    """Means over time of the outputs of all layers, the tokens first: waveforms to ``(B, L · D)``."""
+
+    def __init__(self, encoder: Wav2Vec2Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dim = (len(encoder.encoder.layers) + 1) * encoder.token_dim
+        self.train(encoder.training)  # in which mode `encode_clips` leaves it
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, valid = self.encoder.tokenize(x), self.encoder.valid(x)
+        layers = [tokens, *self.encoder.encode_layers(tokens, valid)]
+        return torch.cat([mean_over_frames(h, valid) for h in layers], dim=1)
+
+
 class LayerSource:
-    """Means over time of the outputs of all layers, the tokens first, as examples ``(L, D)``.
+    """What `LayerMeans` makes of clips, as examples ``(L, D)``; long ones are cut as by `encode_clips`.
 
     Args:
-        encoder: is in evaluation mode afterwards.
+        encoder: whose layers they are.
         clips: are encoded now.
         preprocessor: of the encoder.
     """
 
-    @torch.inference_mode()
     def __init__(self, encoder: Wav2Vec2Encoder, clips: ClipSet, preprocessor: Preprocessor) -> None:
-        encoder.eval()
-        device = next(encoder.parameters()).device
-        parts, order = [], []
-        for index in by_length(clips):
-            x = preprocessor(clips.padded(index).to(device))
-            tokens, valid = encoder.tokenize(x), encoder.valid(x)
-            layers = [tokens, *encoder.encode_layers(tokens, valid)]
-            order.append(index)
-            parts.append(torch.stack([mean_over_frames(h, valid) for h in layers], dim=1).cpu())
-        self.features = torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(order)))].clone()
+        means = encode_clips(LayerMeans(encoder), clips, preprocessor)
+        self.features = torch.from_numpy(means).unflatten(1, (-1, encoder.token_dim))
 
     def __len__(self) -> int:
         return len(self.features)

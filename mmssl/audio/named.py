@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from mmssl.audio.clips import ClipSet, as_objects
 from mmssl.audio.columns import columns_from_paths
-from mmssl.audio.files import Options, find_audio, read_files
+from mmssl.audio.files import Options, find_audio, read_files, some
 from mmssl.audio.speech import spoken_words
 
 SPOKEN = "spoken"
@@ -29,7 +30,7 @@ def load_named(name: str, options: Options, *, root: str | None = None) -> ClipS
 
     Raises:
         FileNotFoundError: it is not at ``root``.
-        ValueError: there is no such data set.
+        ValueError: there is no such data set, or something else is at ``root``.
     """
     if name not in NAMES:
         raise ValueError(
@@ -42,8 +43,14 @@ def load_named(name: str, options: Options, *, root: str | None = None) -> ClipS
     folder = Path(root)
     if name == "fsdd" and (folder / "recordings").is_dir():
         folder /= "recordings"
-    paths = find_audio(folder)
-    columns = columns_from_paths(paths, pattern=FSDD if name == "fsdd" else SPEECH_COMMANDS)
+    paths = find_audio(folder, option="data.root")
+    pattern = FSDD if name == "fsdd" else SPEECH_COMMANDS
+    if strangers := [path for path in paths if not re.search(pattern, path.rpartition(".")[0])]:
+        raise ValueError(
+            f"{len(strangers):,} of {len(paths):,} files below {folder} are not named as those of {name}: "
+            f"{some(strangers)}; data.root must be its folder, and your own recordings come by data.path"
+        )
+    columns = columns_from_paths(paths, pattern=pattern)
     test = _fsdd_test(paths) if name == "fsdd" else _listed(folder / "testing_list.txt")
     parts = as_objects(["test" if path in test else "train" for path in paths])
     files = [str(folder / path) for path in paths]

@@ -63,7 +63,7 @@ class MelPreprocessor:
         longest = round(SECONDS * raw.rate)
         count, total, square = 0, 0.0, 0.0
         for start in range(0, len(rows), BATCH):
-            x = self.frames(raw.padded(rows[start : start + BATCH])[:, :longest])
+            x = self.frames(raw.padded(rows[start : start + BATCH], most=longest))
             x = x[~x.isnan()].double()
             count, total, square = count + x.numel(), total + float(x.sum()), square + float(x.square().sum())
         mean = total / count

@@ -47,7 +47,10 @@ def spoken_words(rate: int) -> ClipSet:
         [soxr.resample(clip, native, rate) for clip in clips],
         rate,
         as_objects(
-            [f"{word} by {voice}, pitch {pitch}, {speed} words a minute" for voice, pitch, speed, word in TAKES]
+            [
+                f"synthetic {word} by {voice}, pitch {pitch}, {speed} words a minute"
+                for voice, pitch, speed, word in TAKES
+            ]
         ),
         labels=as_objects([take[3] for take in TAKES]),
         groups=as_objects([take[0] for take in TAKES]),

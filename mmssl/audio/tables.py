@@ -67,10 +67,14 @@ def read_table(
     groups = None if group in (None, "none") else _column(frame, str(group))
     if groups is not None:
         groups = as_objects([name if group is None else group for name, group in zip(names, groups, strict=True)])
-    parts = None
-    if "split" in frame and set(frame["split"]) == {"train", "test"}:
+    parts, notes = None, list[str]()
+    if "split" in frame:
         parts = _column(frame, "split")
-    return files, names, Columns(labels, groups, parts)
+        if set(parts) != {"train", "test"}:
+            said = ", ".join(sorted(map(str, set(parts))))
+            notes.append(f"column split is not used: it must say train or test in every row, and says {said}")
+            parts = None
+    return files, names, Columns(labels, groups, parts, notes)
 
 
 def embedding_frame(values: npt.NDArray[np.floating], names: Sequence[object] | Objects) -> pd.DataFrame:
@@ -81,6 +85,6 @@ def embedding_frame(values: npt.NDArray[np.floating], names: Sequence[object] | 
 
 
 def _column(frame: pd.DataFrame, name: str) -> Objects:
-    """Missing values become None."""
-    values: list[Any] = frame[name].astype(object).where(frame[name].notna(), None).tolist()
+    """Missing values become None; integers stay such beside them."""
+    values: list[Any] = frame[name].convert_dtypes().astype(object).where(frame[name].notna(), None).tolist()
     return as_objects(values)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mmssl.audio.batches import by_length
 from mmssl.audio.clips import ClipSet, ClipSource, Index, lengths
+from mmssl.audio.encode import LONGEST
 from mmssl.audio.preprocess import Preprocessor
 from mmssl.audio.spectrum import HOP, mfcc
 from mmssl.audio.wav2vec2_encoder import Wav2Vec2Encoder
@@ -50,6 +51,8 @@ def cepstra(rate: int) -> FrameFeatures:
 def hidden(encoder: Wav2Vec2Encoder, layer: int, preprocessor: Preprocessor) -> FrameFeatures:
     """Of later iterations: outputs of a layer, counted from 1, in evaluation mode.
 
+    Clips of more than 30 s are encoded in pieces that overlap by what a frame sees, so that no frame is lost.
+
     Raises:
         ValueError: there is no such layer.
     """
@@ -57,12 +60,16 @@ def hidden(encoder: Wav2Vec2Encoder, layer: int, preprocessor: Preprocessor) -> 
     if not 1 <= layer <= depth:
         raise ValueError(f"units come from a layer between 1 and {depth}, got {layer}")
 
+    size = max(1, int(LONGEST * preprocessor.rate) // encoder.hop) * encoder.hop  # samples of a piece
+    overlap = encoder.receptive_field - encoder.hop
+
     @torch.inference_mode()
     def compute(x: Tensor) -> Tensor:
         encoder.eval()
         x = preprocessor(x.to(next(encoder.parameters()).device))
         valid = encoder.valid(x)
-        h = encoder.encode_layers(encoder.tokenize(x), valid)[layer - 1]
+        pieces = [x[:, start : start + size + overlap] for start in range(0, valid.shape[1] * encoder.hop, size)]
+        h = torch.cat([encoder.encode_layers(encoder.tokenize(p), encoder.valid(p))[layer - 1] for p in pieces], dim=1)
         return h.masked_fill(~valid[..., None], torch.nan)
 
     return FrameFeatures(compute, encoder.hop, (encoder.receptive_field - 1) / 2)
@@ -142,8 +149,8 @@ def find_units(clips: ClipSet, features: FrameFeatures, *, clusters: int, seed: 
     some = seen[rng.permutation(len(seen))[: clusters * STARTS]]
     if (different := len(np.unique(some, axis=0))) < clusters:
         raise ValueError(
-            f"{clusters} clusters need as many different frames, and among {len(some):,} there are {different}: lower "
-            "the number of clusters (method.clusters), or look for silence"
+            f"{clusters:,} clusters need as many different frames, and among {len(some):,} there are {different:,}: "
+            "lower the number of clusters (method.clusters), or look for silence"
         )
     kmeans = MiniBatchKMeans(
         clusters,

@@ -32,7 +32,7 @@ RENAMED = (  # what other names become ours, in this order
     (r"\.feed_forward\.", "."),
 )
 STRIDES = tuple(stride for _, _, stride in BASE)
-HEAD = 64  # features of an attention head in all published models
+HEAD, HEADS = 64, 16  # features of an attention head in published models, and most heads, which are wider then
 
 
 def read_checkpoint(path: str | Path) -> Wav2Vec2Encoder:
@@ -69,7 +69,7 @@ def encoder_of(
 
     Args:
         weights: names of transformers or torchaudio.
-        heads: of the attention; None: one for 64 features, as in all published models.
+        heads: of the attention; None: one for 64 features, 16 at most, as in all published models.
         strides: of the convolutions, which weights do not tell; the paper's by default.
 
     Raises:
@@ -91,7 +91,7 @@ def encoder_of(
         [[len(kernel), kernel.shape[2], stride] for kernel, stride in zip(kernels, strides, strict=True)],
         dim=dim,
         depth=len(_stack(own, "encoder.layers.{}.layer_norm.weight")),
-        heads=max(1, dim // HEAD) if heads is None else heads,
+        heads=min(max(1, dim // HEAD), HEADS) if heads is None else heads,
         hidden=hidden,
         position_kernel=positions.shape[2],
         position_groups=dim // positions.shape[1],

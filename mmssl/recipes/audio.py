@@ -48,6 +48,7 @@ from mmssl.train.pretrain import Probe
 
 LOOKED_AT = 128  # clips that health looks at
 PREVIEWED = 6  # clips whose views the report shows
+SHOWN = 2.0  # seconds of each
 READERS = 4  # threads, where clips are decoded whenever they are needed
 
 
@@ -282,7 +283,7 @@ def settle(cfg: Any, recipe: AudioRecipe, data: AudioData) -> Any:
 def view_pictures(method: Any, encoder: nn.Module, preprocessor: MelPreprocessor, data: AudioData) -> list[Section]:
     """What the method sees of a few training clips."""
     rows = np.sort(np.random.default_rng(0).permutation(len(data.train))[:PREVIEWED])
-    clips = data.train.padded(rows)
+    clips = data.train.padded(rows, most=round(SHOWN * data.rate))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         first, second = method.augment(clips)

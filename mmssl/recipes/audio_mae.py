@@ -78,7 +78,8 @@ def reconstructions(method: Any, encoder: Any, preprocessor: MelPreprocessor, da
     """Clips, what the encoder saw of them, and what the decoder made of that."""
     clips = data.train if data.test is None else data.test
     rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:PREVIEWED])
-    x = method.augment(clips.padded(rows).to(next(encoder.parameters()).device))
+    most = round(method.augment.frames * preprocessor.hop * data.rate)  # samples that a view has room for
+    x = method.augment(clips.padded(rows, most=most).to(next(encoder.parameters()).device))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         prediction, mask = method.eval().reconstruct(x)

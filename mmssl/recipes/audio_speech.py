@@ -6,6 +6,7 @@ The rest is the way of all recipes for audio (`mmssl.recipes.audio`).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -40,7 +41,7 @@ FRAME_RATES = (50, 100)  # the paper's, and one for clips that have fewer frames
 SPANS = (3, 10)  # frames of a mask at least, and in the papers
 UNMASKED = 0.1  # share of the clips that may be too short for a mask
 LAYER_PROBE = Strategy("layer-weighted", epochs=50, lr_encoder=0.01, lr_head=0.01)
-CTC_PROTOCOL = "ctc-characters/1"
+CTC_PROTOCOL, CTC_EPOCHS = "ctc-characters/1", 10  # another number of epochs stands in the id
 CTC_BATCH, CTC_RATE, CTC_WARMUP = 32, 1e-3, 0.1
 
 
@@ -186,10 +187,12 @@ def masked_clips(encoder: Wav2Vec2Encoder, crops: Index, *, rate: int, span: int
     short = int((frames < least_frames(span)).sum())
     seconds = (encoder.receptive_field + (least_frames(span) - 1) * encoder.hop) / rate
     if short > UNMASKED * len(crops):
+        share = math.ceil(100 * short / len(crops)) / 100
+        leave_out = f"leave them out with data.shortest={math.ceil(1000 * seconds) / 1000} data.max_bad={share}"
         raise ValueError(
             f"{short:,} of {len(crops):,} training clips are shorter than two mask spans of {span} frames, "
-            f"{seconds:.2g} s: set method.span below {span}, model.convs for more frames a second, or leave them out "
-            f"with data.shortest={seconds:.2g}"
+            f"{seconds:.2g} s: set method.span below {span}, model.convs for more frames a second, or "
+            f"{leave_out if short < len(crops) else 'a longer data.crop'}"
         )
     said = f"{rate / encoder.hop:.4g} frames a second, {int(np.median(frames))} in a usual clip; each sees "
     said += f"{1000 * encoder.receptive_field / rate:.3g} ms"
@@ -235,7 +238,8 @@ class SpeechScores(AudioScores):
             return
         found, said = model.transcribe(self.test), [spelled(y) for y in task.test_y]
         label = {spelled(y): y for y in task.classes}
-        protocol = CTC_PROTOCOL.replace("/", f"(epochs={self.cfg.ctc})/")
+        epochs = self.cfg.ctc
+        protocol = CTC_PROTOCOL if epochs == CTC_EPOCHS else CTC_PROTOCOL.replace("/", f"(epochs={epochs})/")
         self.add_predictions(subject, protocol, seed, np.array([label.get(word, word) for word in found]))
         last = self.evaluations[-1]
         rate = error_rate(found, said)

@@ -31,6 +31,7 @@ def test_lengths_count_samples_and_frames_up_to_the_nans() -> None:
 def test_padded_clips_hold_their_samples_and_then_nan() -> None:
     x = clip_set([3, 1, 5]).padded([2, 0])
     np.testing.assert_array_equal(x, [[200, 201, 202, 203, 204], [0, 1, 2, np.nan, np.nan]])
+    np.testing.assert_array_equal(clip_set([3, 1]).padded([0, 1], most=2), [[0, 1], [100, np.nan]])
 
 
 def test_a_subset_shares_the_samples_and_picks_the_columns() -> None:

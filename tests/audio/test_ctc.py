@@ -90,8 +90,9 @@ def test_batches_hold_all_clips_and_no_more_than_fits() -> None:
 
 
 def test_all_layers_of_a_clip_are_those_of_the_encoder_in_the_order_of_the_clips() -> None:
-    encoder, clips = small(), chords(70)
+    encoder, clips = small().eval(), chords(70)
     source = LayerSource(encoder, clips, WavePreprocessor(RATE))
+    assert not encoder.training
     assert source.features.shape == (70, 3, 24)
     x = WavePreprocessor(RATE)(clips.padded([66]))
     torch.testing.assert_close(source.fetch(np.array([66]))[0, -1], encoder(x)[0], atol=1e-5, rtol=0)

@@ -109,6 +109,21 @@ def test_unknown_names_are_refused() -> None:
         load_data(DataConfig(name="fsdd"))
 
 
+def test_another_folder_than_that_of_the_known_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data.root=.*nowhere does not exist"):
+        load_data(DataConfig(name="fsdd", root=str(tmp_path / "nowhere")))
+    write_folder(tmp_path, ["7_anna_3.wav", "hello.wav"])
+    with pytest.raises(ValueError, match=r"1 of 2 files below .* are not named as those of fsdd: hello.wav"):
+        load_data(DataConfig(name="fsdd", root=str(tmp_path)))
+
+
+def test_settings_that_the_data_has_no_use_for_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data.label=none, data.group=who says nothing about data.name=fsdd"):
+        load_data(DataConfig(name="fsdd", root=str(tmp_path), label="none", group="who"))
+    with pytest.raises(ValueError, match=r"data.root=x says nothing about data.path=.*, your own data: leave it out"):
+        load_data(DataConfig(path=str(tmp_path), root="x"))
+
+
 # ------------------------------------------------------------------------------------------------------- known sets
 
 
@@ -122,6 +137,8 @@ def test_spoken_words_are_all_there_and_say_that_they_are_synthetic() -> None:
     assert set(words.groups[words.parts == "test"]) == set(TEST_VOICES)
     assert set(words.groups[words.parts == "train"]) == set(TRAIN_VOICES)
     assert "synthetic" in words.notes[0]
+    assert all(name.startswith("synthetic ") for name in words.names)
+    assert load_data(DataConfig(name="spoken", rate=8000)).name == "spoken (synthetic)"
     assert all(np.abs(words.clip(i)).max() > 0.05 for i in range(len(words)))
     assert words.sizes.min() > 0.1 * 8000
     np.testing.assert_array_equal(spoken_words(8000).wave[:10_000], words.wave[:10_000])

@@ -20,7 +20,7 @@ from mmssl.audio.preprocess import MelPreprocessor, WavePreprocessor
 from mmssl.audio.spectrum import log_mel
 from mmssl.core.types import LayeredTokenEncoder
 from mmssl.train.export import load_embedder, save_embedder
-from tests.audio.recordings import batch, tone, write_folder
+from tests.audio.recordings import batch, tone, write, write_folder
 
 SMALL: dict[str, dict[str, Any]] = {
     "MelConv": {"mels": 24, "widths": [4, 8], "dim": 12},
@@ -168,6 +168,8 @@ def test_controls_are_statistics_over_time() -> None:
     assert ours.shape == (2, 128)
     np.testing.assert_allclose(ours[1], [*mel.mean(dim=0), *mel.std(dim=0, correction=0)], rtol=1e-4, atol=1e-4)
     assert mfcc_statistics(clips).shape == (2, 78)
+    shuffled = np.array([1, 0])  # the order of the clips is kept, whichever is longer
+    np.testing.assert_allclose(mel_statistics(clips.subset(shuffled)), ours[shuffled], rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------- embedder
@@ -194,6 +196,17 @@ def test_new_recordings_are_resampled_to_the_rate_of_the_training(tmp_path: Path
     assert embedder.read(tmp_path).rate == 8000
     with pytest.raises(ValueError, match=r"clips of 16,000 Hz, trained on 8,000 Hz: resample them"):
         embedder.embed(ClipSet.of([tone(0.1, 16_000)], 16_000))
+
+
+def test_new_recordings_may_be_stereo_and_partly_damaged(tmp_path: Path) -> None:
+    embedder = ClipEmbedder(encoder("MelConv"), "MelConv", PREPROCESSOR)
+    write(tmp_path / "mono.wav", tone())
+    write(tmp_path / "stereo.wav", np.stack([tone(), tone()], axis=1))
+    (tmp_path / "damaged.wav").write_bytes(b"RIFF no audio at all")
+    with pytest.warns(UserWarning, match=r"1 of 3 clips cannot be used and are left out: damaged.wav"):
+        frame = embedder.embed(tmp_path)
+    assert list(frame.index) == ["mono.wav", "stereo.wav"]
+    np.testing.assert_allclose(frame.loc["stereo.wav"], frame.loc["mono.wav"], atol=1e-5)
 
 
 def test_the_registry_knows_every_encoder_that_can_be_exported(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from mmssl.audio.clips import ClipSet
+from mmssl.audio.clips import ClipSet, lengths
 from mmssl.audio.data import describe, read_clips
 from mmssl.audio.files import Options, find_audio
 from tests.audio.recordings import tone, write, write_folder
@@ -98,6 +98,31 @@ def test_an_empty_file_and_nan_are_of_no_use(tmp_path: Path) -> None:
         assert len(read_clips(tmp_path, LENIENT)) == 2
 
 
+def test_nothing_but_bad_clips_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
+    write(tmp_path / "silent.wav", np.zeros(4000))
+    (tmp_path / "damaged.mp3").write_bytes(bytes(2000))  # libsndfile says that it does not exist
+    with pytest.raises(ValueError, match=r"none of 2 clips can be used: damaged.mp3 \(cannot be decoded\), silent.wav"):
+        read_clips(tmp_path, Options(max_bad=1.0))
+
+
+def test_a_flac_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, ["a.wav"])
+    rng = np.random.default_rng(0)
+    whole = write(tmp_path / "cut.flac", 0.1 * rng.standard_normal(40_000)).read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match=r"1 of 2 clips cannot be used and are left out: cut.flac \(.+\)"):
+        assert len(read_clips(tmp_path, LENIENT)) == 1
+
+
+def test_an_mp3_that_is_cut_off_is_used_and_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, ["a.wav"])
+    whole = write(tmp_path / "cut.mp3", tone(3)).read_bytes()
+    (tmp_path / "cut.mp3").write_bytes(whole[: len(whole) // 2])
+    clips = read_clips(tmp_path, Options())
+    assert 0.5 * 8000 < clips.sizes[1] < 2 * 8000
+    assert any("1 clips are cut off, and what is there is used: cut.mp3 (" in note for note in clips.notes)
+
+
 def test_an_offset_is_subtracted_and_said(tmp_path: Path) -> None:
     write(tmp_path / "a.wav", tone() + 0.4, subtype="FLOAT")
     write(tmp_path / "b.wav", tone(), subtype="FLOAT")
@@ -109,6 +134,9 @@ def test_an_offset_is_subtracted_and_said(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(ValueError, match=r"holds no audio, only 1 other files; looked for .wav, .flac, .ogg, .mp3"):
+        read_clips(tmp_path, Options())
+    (tmp_path / "notes.txt").unlink()
+    with pytest.raises(ValueError, match="holds no audio, it is empty"):
         read_clips(tmp_path, Options())
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read_clips(tmp_path / "nowhere", Options())
@@ -129,10 +157,20 @@ def test_a_file_that_fails_later_is_silent_with_a_warning_and_too_many_are_an_er
     clips = read_clips(tmp_path, Options(cache=1e-9, max_bad=0.4))
     for i in range(2):
         (tmp_path / f"{i}.wav").write_bytes(b"gone")
-    with pytest.warns(UserWarning, match=r"0.wav cannot be decoded and is taken for silence"):
+    with pytest.warns(UserWarning, match=r"0.wav cannot be used and is taken for silence: Format not recognised"):
         assert not clips.clip(0).any()
-    with pytest.raises(ValueError, match=r"2 of 3 files could not be decoded, more than data.max_bad=0.4 allows"):
+    with pytest.raises(ValueError, match=r"2 of 3 files cannot be used, more than data.max_bad=0.4 allows"):
         clips.clip(1)
+
+
+def test_nan_in_a_file_that_is_not_in_memory_is_silence_with_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", np.r_[tone(), np.nan, tone()], subtype="FLOAT")
+    write(tmp_path / "b.wav", tone(), subtype="FLOAT")
+    clips = read_clips(tmp_path, Options(cache=1e-9, max_bad=0.6))
+    with pytest.warns(UserWarning, match=r"a.wav cannot be used and is taken for silence: NaN or infinite samples"):
+        x = clips.padded([0, 1])
+    assert lengths(x).tolist() == clips.sizes.tolist()  # NaN is what comes after the end, and nothing else
+    assert not x[0].any()
 
 
 def test_arrays_need_a_rate_and_one_channel() -> None:
@@ -141,10 +179,18 @@ def test_arrays_need_a_rate_and_one_channel() -> None:
     np.testing.assert_allclose(clips.clip(0), tone(), atol=1e-5)
     with pytest.raises(ValueError, match=r"no sampling rate: set data.rate"):
         read_clips([tone()], Options())
-    with pytest.raises(ValueError, match=r"array 0 must be floats \(samples,\).* got int16 of shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"array 0 of the list must be floats .* got int16 of shape \(5,\)"):
         read_clips([np.zeros(5, dtype=np.int16)], Options(rate=8000))
     with pytest.raises(ValueError, match="array 1 has NaN"):
         read_clips([tone(), np.full(5, np.nan)], Options(rate=8000))
+
+
+def test_a_list_must_name_files_that_are_there(tmp_path: Path) -> None:
+    write_folder(tmp_path, ["a.wav"])
+    with pytest.raises(ValueError, match="the list of recordings is empty"):
+        read_clips([], Options())
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 files do not exist: nowhere.wav"):
+        read_clips([str(tmp_path / "a.wav"), "nowhere.wav"], Options())
 
 
 def test_lists_of_files_and_single_files_are_read(tmp_path: Path) -> None:

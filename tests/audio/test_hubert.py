@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmssl.audio.clips import ClipSet, as_objects
+from mmssl.audio.clips import ClipSet, as_objects, lengths
 from mmssl.audio.hubert import HuBERT, unit_entropy
 from mmssl.audio.preprocess import WavePreprocessor
 from mmssl.audio.units import FrameFeatures, Units, UnitSource, cepstra, find_units, hidden
@@ -164,6 +164,21 @@ def test_hidden_units_have_the_frames_of_the_encoder() -> None:
     assert units.hop == encoder.hop
     with pytest.raises(ValueError, match="a layer between 1 and 2, got 3"):
         hidden(encoder, 3, WavePreprocessor(RATE))
+
+
+def test_long_clips_are_encoded_in_pieces_without_a_frame_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, prepared = small(), WavePreprocessor(RATE)
+    x = padded(noises([5003, 4000, 1500]), 5003)
+    monkeypatch.setattr("mmssl.audio.units.LONGEST", 0.25)  # 2,000 samples
+    h = hidden(encoder, 2, prepared).compute(x)
+    assert lengths(h).tolist() == encoder.frames(torch.tensor([5003, 4000, 1500])).tolist()
+    second = prepared(x)[:1, 2000 : 4000 + encoder.receptive_field - encoder.hop]
+    with torch.no_grad():
+        expected = encoder.encode(encoder.tokenize(second))
+    each = 2000 // encoder.hop
+    torch.testing.assert_close(h[:1, each : 2 * each], expected, atol=1e-5, rtol=1e-5)
+    alone = hidden(encoder, 2, prepared).compute(x[1:2, :4000])
+    torch.testing.assert_close(h[1, : alone.shape[1]], alone[0], atol=1e-5, rtol=1e-5)
 
 
 def test_a_seed_repeats_the_units() -> None:

@@ -42,6 +42,20 @@ def test_a_column_split_parts_the_clips(folder: Path) -> None:
     assert parts.tolist() == ["train", "test", "train"]
 
 
+def test_a_split_into_other_parts_is_not_used_and_said(folder: Path) -> None:
+    pd.DataFrame(ROWS | {"split": ["train", "test", "val"]}).to_csv(folder / "list.csv", index=False)
+    clips = read_clips(folder / "list.csv", Options())
+    assert clips.parts is None
+    assert any("column split is not used" in note and "test, train, val" in note for note in clips.notes)
+
+
+def test_whole_numbers_stay_such_beside_rows_without_a_label(folder: Path) -> None:
+    pd.DataFrame(ROWS | {"label": [7, None, 8]}).to_csv(folder / "list.csv", index=False)
+    labels = read_clips(folder / "list.csv", Options()).labels
+    assert labels is not None
+    assert [label if label is None else str(label) for label in labels] == ["7", None, "8"]
+
+
 def test_labels_for_files_that_do_not_exist_are_refused(folder: Path) -> None:
     (folder / "2.wav").unlink()
     pd.DataFrame(ROWS).to_csv(folder / "list.csv", index=False)

@@ -107,6 +107,13 @@ def test_a_file_of_weights_is_the_papers_model_as_far_as_weights_do_not_tell(tmp
         encoder_of(encoder.state_dict(), strides=[5, 2])
 
 
+@pytest.mark.parametrize(("dim", "heads"), [(768, 12), (1024, 16), (1280, 16), (1920, 16)])
+def test_weights_alone_have_the_heads_of_the_published_model_of_their_width(dim: int, heads: int) -> None:
+    with torch.device("meta"):
+        published = Wav2Vec2Encoder(conv_stack(16_000, width=8), dim=dim, depth=1, heads=heads)
+        assert encoder_of(published.state_dict()).arguments["heads"] == heads
+
+
 def small(**changes: Any) -> Wav2Vec2Encoder:
     sizes: dict[str, Any] = {"dim": 16, "depth": 2, "heads": 2, "position_kernel": 4, "position_groups": 2}
     return Wav2Vec2Encoder(CONVS, **(sizes | changes))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,13 @@ import soundfile
 
 import mmssl
 from mmssl.__main__ import main as command
-from mmssl.audio.dataset import DataConfig
+from mmssl.audio.clips import ClipSet
+from mmssl.audio.dataset import AudioData, DataConfig
 from mmssl.audio.encoder import MelConv, MelTransformer
 from mmssl.audio.preprocess import MelPreprocessor
 from mmssl.eval.records import read_results
 from mmssl.recipes import audio_byol, audio_mae, audio_simclr
-from mmssl.recipes.audio import ModelConfig, ViewsConfig, make_views
+from mmssl.recipes.audio import ModelConfig, ViewsConfig, make_views, view_pictures
 from mmssl.recipes.audio_scores import AudioEvaluateConfig
 from mmssl.recipes.training import TrainConfig
 from tests.audio.recordings import tone, write
@@ -136,6 +139,14 @@ def test_views_that_are_switched_off_are_left_out() -> None:
     every = ViewsConfig(polarity=0.5, shift=0.1, pitch=1, reverb=0.3, time_mask=0.1, frequency_mask=0.1)
     views = make_views(every, MelPreprocessor(8000))
     assert (len(views.wave.steps), len(views.mel.steps)) == (7, 3)
+
+
+def test_long_recordings_are_shown_by_their_first_seconds() -> None:
+    clips = ClipSet.of([tone(10.0, pitch=300.0), tone(1.0, pitch=500.0)], 8000)
+    method = SimpleNamespace(augment=make_views(ViewsConfig(speed=0), MelPreprocessor(8000)))
+    (section,) = view_pictures(method, MelConv(), MelPreprocessor(8000), AudioData("", clips, None, "", "none"))
+    widths = [int(width) for width in re.findall(r"width:(\d+)px;height", section.html)]
+    assert sorted(set(widths)) == [2 * 101, 2 * 201]  # pixels of one second and of two
 
 
 def test_the_default_encoders_are_small() -> None:

@@ -20,7 +20,14 @@ from mmssl.audio.dataset import DataConfig
 from mmssl.audio.wav2vec2_encoder import Wav2Vec2Encoder, conv_stack
 from mmssl.eval.records import read_results
 from mmssl.recipes import audio_hubert, audio_wav2vec2
-from mmssl.recipes.audio_speech import SpeechEvaluateConfig, WaveModelConfig, make_encoder, settle_model, usual_span
+from mmssl.recipes.audio_speech import (
+    SpeechEvaluateConfig,
+    WaveModelConfig,
+    make_encoder,
+    masked_clips,
+    settle_model,
+    usual_span,
+)
 from mmssl.recipes.experiment import Sizes
 from mmssl.recipes.training import TrainConfig
 from tests.audio.waveforms import RATE, chords
@@ -57,14 +64,19 @@ def quick(name: str, recordings: Path, root: Path, **changes: Any) -> Any:
     return module.Config(root=str(root), **(settings | changes))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_recordings_become_scores_a_report_and_an_encoder(name: str, recordings: Path, tmp_path: Path) -> None:
-    evaluate = SpeechEvaluateConfig(draws=0, controls=["mel"], ctc=1)
+@pytest.mark.parametrize(
+    ("name", "epochs", "spelled"),
+    [("wav2vec2", 1, "ctc-characters(epochs=1)/1"), ("hubert", 10, "ctc-characters/1")],
+)
+def test_recordings_become_scores_a_report_and_an_encoder(
+    name: str, epochs: int, spelled: str, recordings: Path, tmp_path: Path
+) -> None:
+    evaluate = SpeechEvaluateConfig(draws=0, controls=["mel"], ctc=epochs)
     run = METHODS[name][0].main(quick(name, recordings, tmp_path / "runs", evaluate=evaluate))
     records = read_results(run / "results.json")
     assert {r.subject for r in records} == {name, "random-encoder", "mel"}
     protocols = {r.protocol for r in records if r.subject == name}
-    assert {"logistic/1", "finetune-layer-weighted/1", "ctc-characters(epochs=1)/1"} <= protocols
+    assert {"logistic/1", "finetune-layer-weighted/1", spelled} <= protocols
     assert len([r for r in records if r.metric == "character_error_rate"]) == 2
     metrics = pd.read_csv(run / "metrics.csv")
     assert {"mask_share", "accuracy"} <= set(metrics)
@@ -103,6 +115,18 @@ def test_short_clips_get_more_frames_a_second(seconds: float, rate: int, hop: in
     assert model.convs is not None
     assert np.prod([stride for _, _, stride in model.convs]) == hop
     assert settle_model(model, rate=rate, samples=9, start=None) == model
+
+
+def test_clips_too_short_for_a_mask_are_said_with_settings_that_help() -> None:
+    encoder = Wav2Vec2Encoder(conv_stack(RATE, frame_rate=100, width=8), dim=16, depth=1, heads=2)
+    crops = np.array([300] * 3 + [4000] * 7)
+    with pytest.raises(ValueError, match=r"3 of 10 .* shorter than two mask spans of 3 frames") as caught:
+        masked_clips(encoder, crops, rate=RATE, span=3)
+    assert str(caught.value).endswith("leave them out with data.shortest=0.053 data.max_bad=0.3")
+    kept = crops[crops >= 0.053 * RATE]
+    assert "never masked" not in masked_clips(encoder, kept, rate=RATE, span=3)
+    with pytest.raises(ValueError, match=r"10 of 10 .* more frames a second, or a longer data.crop$"):
+        masked_clips(encoder, np.full(10, 300), rate=RATE, span=3)
 
 
 def weights(run: Path) -> dict[str, Any]:
