@@ -6,10 +6,12 @@ import argparse
 import ast
 import importlib.util
 import sys
+import warnings
 from html import escape
 from pathlib import Path
 
 import mmssl
+from mmssl.messages import one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,7 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     chosen = parser.parse_args(arguments)
     try:
-        chosen.command(chosen)
+        with warnings.catch_warnings():
+            warnings.showwarning = one_line
+            chosen.command(chosen)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

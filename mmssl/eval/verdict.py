@@ -193,7 +193,7 @@ def _strongest_control(evaluations: Sequence[Evaluation], subjects: Subjects, pr
         return f"{name}, the strongest control, remains ahead by {size} ({scores}; {interval})."
     if gap.sign > 0:
         return f"{name}, the strongest control, is behind {own} by {size} ({scores}; {interval})."
-    return f"{name}, the strongest control, is level with {own} ({scores}; {interval})."
+    return f"{name}, the strongest control, cannot be told from {own} ({scores}; {interval})."
 
 
 def _zero_shot(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:

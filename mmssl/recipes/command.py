@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from torch import distributed
 
 from mmssl.core.distributed import world_size
+from mmssl.messages import one_line
 from mmssl.train.fit import Diverged
 from mmssl.train.pretrain import Collapsed
 
@@ -53,7 +54,7 @@ def command_line(main: Callable[[Any], object], config: type, *, prog: str) -> N
 
     @hydra.main(version_base="1.3", config_path=None, config_name="config")
     def run(cfg: Any) -> None:
-        warnings.showwarning = _one_line
+        warnings.showwarning = one_line
         try:
             main(OmegaConf.to_object(cfg))
             if world_size() > 1:  # left to the end of the process, the group now and then ends it in an abort
@@ -85,7 +86,3 @@ def unknown_key(argument: str, config: type) -> str:
             return f"unknown key {match[1]!r}" + (f"; did you mean {hint}?" if hint else "") + f" ({place})"
         node = get_type_hints(node)[name]
     return ""
-
-
-def _one_line(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)

@@ -99,7 +99,7 @@ def test_seeds_are_paired_and_counted(subjects: Subjects) -> None:
     ("right", "sentence"),
     [
         (40, "minirocket, the strongest control, remains ahead by 20.0 points (100.0 % against 80.0 %;"),
-        (31, "minirocket, the strongest control, is level with TS2Vec (77.5 % against 80.0 %;"),
+        (31, "minirocket, the strongest control, cannot be told from TS2Vec (77.5 % against 80.0 %;"),
         (22, "minirocket, the strongest control, is behind TS2Vec by 25.0 points (55.0 % against 80.0 %;"),
     ],
 )
