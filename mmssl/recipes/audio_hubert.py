@@ -136,7 +136,7 @@ class HuBERTExperiment(SpeechExperiment):
         return self.cfg.method.layer or (teacher.arguments["depth"] + 1) // 2
 
 
-RECIPE = SpeechRecipe("audio_hubert", "HuBERT", build=build, settle=settle, steps=300)
+RECIPE = SpeechRecipe("audio_hubert", "HuBERT", build=build, settle=settle, steps=200)
 
 if __name__ == "__main__":
     command_line(main, Config, prog=f"python -m mmssl.recipes.{RECIPE.name}")
