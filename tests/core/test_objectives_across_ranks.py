@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.core.across_ranks import LOSSES, OBJECTIVES, everything
+from tests.ranks import run_ranks
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 Found = dict[str, dict[str, Tensor]]
@@ -20,22 +18,7 @@ Found = dict[str, dict[str, Tensor]]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.core.across_ranks", folder, str(number)],
-            cwd=Path(__file__).parents[2],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        )
-        for number in range(4)
-    ]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * 4, "\n".join(errors)
+    run_ranks("tests.core.across_ranks", folder, count=4)
     return folder
 
 
