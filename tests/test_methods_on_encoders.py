@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,9 @@ from mmssl.timeseries.encoders.inception import InceptionTime
 from mmssl.timeseries.encoders.patch_transformer import PatchTransformer
 from mmssl.timeseries.encoders.resnet1d import ResNet1D
 from mmssl.timeseries.encoders.tstcc import ConvEncoder
-from mmssl.train.checkpoint import Checkpoints
-from mmssl.train.fit import fit, setup_fabric
-from mmssl.train.optim import build_optimizer, decay_groups
 from mmssl.vision.encoder import build_encoder
 from tests.core.methods import JOINT_EMBEDDINGS, Build, noisy_pair
+from tests.resume import assert_resumes_bit_for_bit
 
 BATCH = 6
 
@@ -169,25 +166,6 @@ def batches(encoder: str) -> Callable[[int], Iterator[Tensor]]:
     return of
 
 
-def trained(method: Any, encoder: str, folder: Path, steps: int, *, stop: int | None = None) -> dict[str, Tensor]:
-    optimizer = build_optimizer("adamw", decay_groups(method, lr=1e-3, weight_decay=0.1), lr=1e-3)
-    torch.manual_seed(3)
-    run = fit(
-        method,
-        batches(encoder),
-        optimizer=optimizer,
-        steps=steps,
-        fabric=setup_fabric(device="cpu"),
-        checkpoints=Checkpoints(folder),
-        checkpoint_every=2,
-    )
-    for state in run:
-        if state.step == stop:
-            run.close()  # type: ignore[attr-defined]
-            break
-    return copy.deepcopy(method.state_dict())
-
-
 @pytest.mark.parametrize(("method", "encoder"), PAIRS)
 def test_it_has_a_finite_loss_and_a_gradient_in_every_trainable_parameter(method: str, encoder: str) -> None:
     built = build(method, encoder).train()
@@ -208,10 +186,7 @@ def test_it_has_a_finite_loss_and_a_gradient_in_every_trainable_parameter(method
 
 @pytest.mark.parametrize(("method", "encoder"), PAIRS)
 def test_it_resumes_bit_for_bit(method: str, encoder: str, tmp_path: Path) -> None:
-    whole = trained(build(method, encoder), encoder, tmp_path / "whole", 4)
-    trained(build(method, encoder), encoder, tmp_path / "parts", 4, stop=3)  # its last checkpoint is of step 2
-    resumed = trained(build(method, encoder), encoder, tmp_path / "parts", 4)
-    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+    assert_resumes_bit_for_bit(lambda: build(method, encoder), batches(encoder), tmp_path)
 
 
 @pytest.mark.parametrize(("method", "encoder"), REFUSED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import eigsh
 from scipy.stats import chisquare
+from torch import nn
 
 from mmssl.graph.encoder import StructureGIN
 from mmssl.graph.gcc import SeedSource, StructuralFeatures, WalkViews, gcc, structure
@@ -21,9 +21,8 @@ from mmssl.graph.graphset import GraphSet
 from mmssl.graph.spectral import positions
 from mmssl.graph.walks import Adjacency, induced, restart_walks
 from mmssl.train.batches import ShuffledBatches
-from mmssl.train.checkpoint import Checkpoints
-from mmssl.train.fit import fit, setup_fabric
 from tests.graph.samples import check, edge_set, equal, random_graphs
+from tests.resume import assert_resumes_bit_for_bit
 
 # 0 - 1 - 2 - 3 and 1 - 3; 4 alone
 KITE = Graphs(torch.zeros(5, 1), torch.tensor([[0, 1, 2, 1], [1, 2, 3, 3]]), torch.tensor([0, 5]))
@@ -168,28 +167,12 @@ def test_the_method_learns_and_its_queue_takes_keys_of_both_views() -> None:
 def test_it_resumes_bit_for_bit_with_its_seeds_and_walks(tmp_path: Path) -> None:
     whole = random_graphs([12, 10, 14], density=0.3)
 
-    def trained(folder: str, stop: int | None = None) -> dict[str, torch.Tensor]:
+    def build() -> nn.Module:
         torch.manual_seed(0)
-        method = gcc(StructureGIN(34, hidden=4, depth=2), WalkViews(Adjacency.of(whole), steps=4), queue=16)
-        run = fit(
-            method,
-            ShuffledBatches(SeedSource(whole.degrees, torch.device("cpu")), batch_size=8),
-            optimizer=torch.optim.Adam(method.parameters(), lr=0.005),
-            steps=4,
-            fabric=setup_fabric(device="cpu"),
-            checkpoints=Checkpoints(tmp_path / folder),
-            checkpoint_every=2,
-        )
-        for state in run:
-            if state.step == stop:
-                run.close()  # type: ignore[attr-defined]
-                break
-        return copy.deepcopy(method.state_dict())
+        return gcc(StructureGIN(34, hidden=4, depth=2), WalkViews(Adjacency.of(whole), steps=4), queue=16)
 
-    expected = trained("whole")
-    trained("parts", stop=3)  # its last checkpoint is of step 2
-    resumed = trained("parts")
-    assert [key for key in expected if not torch.equal(expected[key], resumed[key])] == []
+    seeds = ShuffledBatches(SeedSource(whole.degrees, torch.device("cpu")), batch_size=8)
+    assert_resumes_bit_for_bit(build, seeds, tmp_path)
 
 
 def test_the_encoder_gives_unit_vectors_and_knows_degrees_and_seeds() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,9 @@ from mmssl.graph.grace import grace, node_views
 from mmssl.graph.graphcl import OneWay, authors_views, graphcl, paper_views
 from mmssl.graph.graphmae import GraphMAE, scaled_cosine_error
 from mmssl.graph.graphs import Graphs
-from mmssl.train.checkpoint import Checkpoints
-from mmssl.train.fit import fit, setup_fabric
-from mmssl.train.optim import build_optimizer, decay_groups
 from tests.core.methods import JOINT_EMBEDDINGS
 from tests.graph.samples import random_graphs
+from tests.resume import assert_resumes_bit_for_bit
 
 VIEWS = GraphViews(NodeDropping(0.3), EdgePerturbation(0.3))
 METHODS: dict[str, Callable[[], Any]] = {
@@ -77,29 +74,7 @@ def test_it_has_a_finite_loss_and_a_gradient_in_every_trainable_parameter(name: 
 
 @every
 def test_it_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
-    def trained(folder: str, stop: int | None = None) -> dict[str, Tensor]:
-        method = build(name)
-        optimizer = build_optimizer("adamw", decay_groups(method, lr=1e-3, weight_decay=0.1), lr=1e-3)
-        torch.manual_seed(3)
-        run = fit(
-            method,
-            batches,
-            optimizer=optimizer,
-            steps=4,
-            fabric=setup_fabric(device="cpu"),
-            checkpoints=Checkpoints(tmp_path / folder),
-            checkpoint_every=2,
-        )
-        for state in run:
-            if state.step == stop:
-                run.close()  # type: ignore[attr-defined]
-                break
-        return copy.deepcopy(method.state_dict())
-
-    whole = trained("whole")
-    trained("parts", stop=3)  # its last checkpoint is of step 2
-    resumed = trained("parts")
-    assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
+    assert_resumes_bit_for_bit(lambda: build(name), batches, tmp_path)
 
 
 def test_the_paper_and_the_authors_differ_in_views_and_loss() -> None:

@@ -20,9 +20,7 @@ from mmssl.timeseries.encoders.resnet1d import ResNet1D
 from mmssl.timeseries.recordings import Recordings
 from mmssl.timeseries.series import SeriesSet
 from mmssl.timeseries.tnc import FAR, TNC, collapse_loss, neighbour_loss
-from mmssl.train.checkpoint import Checkpoints
-from mmssl.train.fit import fit, setup_fabric
-from mmssl.train.optim import build_optimizer, decay_groups
+from tests.resume import assert_resumes_bit_for_bit
 
 WINDOW = 10
 
@@ -254,30 +252,15 @@ def test_impossible_settings_are_refused() -> None:
         small(200, weight=1)
 
 
-def trained(folder: Path, steps: int, *, stop: int | None = None) -> dict[str, Tensor]:
-    method, recordings = small(300)
+def test_it_resumes_bit_for_bit(tmp_path: Path) -> None:
+    _, recordings = small(300)
 
     def batches(first: int) -> Iterator[Tensor]:
         while True:
             yield recordings.fetch(np.random.default_rng(first).integers(len(recordings), size=4))
             first += 1
 
-    optimizer = build_optimizer("adamw", decay_groups(method, lr=1e-3, weight_decay=0.1), lr=1e-3)
-    torch.manual_seed(3)
-    options: dict[str, Any] = {"checkpoints": Checkpoints(folder), "checkpoint_every": 2}
-    run = fit(method, batches, optimizer=optimizer, steps=steps, fabric=setup_fabric(device="cpu"), **options)
-    for state in run:
-        if state.step == stop:
-            run.close()  # type: ignore[attr-defined]
-            break
-    return copy.deepcopy(method.state_dict())
-
-
-def test_it_resumes_bit_for_bit(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole", 4)
-    trained(tmp_path / "parts", 4, stop=3)  # its last checkpoint is of step 2
-    resumed = trained(tmp_path / "parts", 4)
-    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+    assert_resumes_bit_for_bit(lambda: small(300)[0], batches, tmp_path)
 
 
 def test_it_learns_to_tell_neighbours_where_the_level_tells_them() -> None:
