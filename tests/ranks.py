@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch.distributed as dist
+
+from mmssl.core.distributed import before_group, close_group
 
 SECONDS = 120  # after which a rank waits for another in vain
 
@@ -28,3 +34,15 @@ def run_ranks(module: str, folder: Path, *, count: int) -> None:
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0] * count, "\n".join(errors)
+
+
+@contextmanager
+def group(folder: Path, number: int, *, count: int) -> Iterator[None]:
+    """What such a module does as rank ``number``; its objects that hold the group must be gone at the end."""
+    before_group()
+    store = f"file://{folder / f'store-{count}'}"
+    dist.init_process_group("gloo", init_method=store, rank=number, world_size=count)
+    yield
+    close_group()
+    threads = [comm.read_text().strip() for comm in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in threads if "gloo" in name], threads

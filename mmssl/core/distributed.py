@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -13,6 +16,25 @@ def world_size() -> int:
 
 def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def before_group() -> None:
+    """To be called before the group of processes is formed, for `close_group` to end it.
+
+    DDP imports ``torch._dynamo``, which holds the group if there is one by then (measured with torch 2.14).
+    """
+    importlib.import_module("torch._dynamo")
+
+
+def close_group() -> None:
+    """Ends the group of processes, and its threads, while the interpreter is still whole.
+
+    A thread of gloo that lets go of a tensor while the interpreter comes down ends the process in an abort ("terminate
+    called without an active exception"). The threads live as long as anything holds the group, as DDP modules do.
+    """
+    if world_size() > 1:
+        gc.collect()
+        dist.destroy_process_group()
 
 
 def gather(x: Tensor) -> Tensor:

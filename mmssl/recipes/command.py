@@ -14,9 +14,8 @@ from typing import Any, get_type_hints
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
-from torch import distributed
 
-from mmssl.core.distributed import world_size
+from mmssl.core.distributed import close_group
 from mmssl.messages import one_line
 from mmssl.train.fit import Diverged
 from mmssl.train.pretrain import Collapsed
@@ -57,8 +56,7 @@ def command_line(main: Callable[[Any], object], config: type, *, prog: str) -> N
         warnings.showwarning = one_line
         try:
             main(OmegaConf.to_object(cfg))
-            if world_size() > 1:  # left to the end of the process, the group now and then ends it in an abort
-                distributed.destroy_process_group()
+            close_group()
         except KeyboardInterrupt:
             sys.exit(130)
         except USER_ERRORS as error:

@@ -24,6 +24,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from mmssl.core.distributed import before_group
 from mmssl.core.types import Method
 from mmssl.train.checkpoint import Checkpoints
 
@@ -71,6 +72,8 @@ def setup_fabric(*, device: str = "auto", precision: Precision = "32-true") -> F
         num_nodes=max(1, world // local),
         strategy="ddp" if world > 1 else "auto",
     )
+    if world > 1:
+        before_group()
     fabric.launch()
     return fabric
 

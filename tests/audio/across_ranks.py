@@ -9,7 +9,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,6 +17,7 @@ from mmssl.audio.spans import masked_count
 from mmssl.audio.wav2vec2 import Wav2Vec2
 from mmssl.core.distributed import rank, world_size
 from tests.audio.waveforms import noises, padded, small
+from tests.ranks import group
 
 SIZES = [3300, 2400, 1500, 2900]
 
@@ -72,9 +72,8 @@ def play(name: str) -> dict[str, Tensor]:
 
 
 def main(folder: Path, number: int) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=number, world_size=2)
-    torch.save({name: play(name) for name in METHODS}, folder / f"{number}.pt")
-    dist.destroy_process_group()
+    with group(folder, number, count=2):
+        torch.save({name: play(name) for name in METHODS}, folder / f"{number}.pt")
 
 
 if __name__ == "__main__":

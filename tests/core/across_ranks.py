@@ -9,7 +9,6 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,6 +24,7 @@ from mmssl.core.objectives.ntxent import InfoNCE, NTXent
 from mmssl.core.objectives.objective import Objective
 from mmssl.core.objectives.redundancy import BarlowTwins, VICReg
 from mmssl.core.objectives.siglip import SigLIP
+from tests.ranks import group
 
 SAMPLES, DIM = 8, 6
 Loss = Callable[[list[Tensor], list[Tensor]], Tensor]
@@ -162,11 +162,8 @@ def main(folder: Path, number: int) -> None:
     for world in (2, 4):
         if number >= world:
             continue
-        dist.init_process_group(
-            "gloo", init_method=f"file://{folder / f'store-{world}'}", rank=number, world_size=world
-        )
-        torch.save(everything(), folder / f"{number}-of-{world}.pt")
-        dist.destroy_process_group()
+        with group(folder, number, count=world):
+            torch.save(everything(), folder / f"{number}-of-{world}.pt")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmssl.core.distributed import rank, world_size
 from mmssl.graph.graphcl import OneWay
 from mmssl.graph.graphmae import scaled_cosine_error
+from tests.ranks import group
 
 NODES = 10
 MASKED = torch.tensor([1, 0, 0, 0, 0, 1, 1, 1, 0, 1]).bool()  # one of the first rank, four of the second
@@ -47,9 +47,8 @@ def play(name: str) -> dict[str, Tensor]:
 
 
 def main(folder: Path, number: int) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=number, world_size=2)
-    torch.save({name: play(name) for name in LOSSES}, folder / f"{number}.pt")
-    dist.destroy_process_group()
+    with group(folder, number, count=2):
+        torch.save({name: play(name) for name in LOSSES}, folder / f"{number}.pt")
 
 
 if __name__ == "__main__":

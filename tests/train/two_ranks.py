@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmssl.core.distributed import gather, rank, world_size
+from mmssl.core.distributed import close_group, gather, rank, world_size
 from mmssl.timeseries.encoder import DilatedConvEncoder
 from mmssl.timeseries.ts2vec import TS2Vec
 from mmssl.train.batches import Index, ShuffledBatches
@@ -162,3 +162,4 @@ def recipe(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    close_group()
