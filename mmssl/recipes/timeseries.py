@@ -43,6 +43,7 @@ from mmssl.timeseries.dataset import DataConfig, SeriesData, SeriesSource, load_
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.encoders.build import build_encoder
 from mmssl.timeseries.pictures import sheet
+from mmssl.timeseries.tstcc import tstcc_views
 from mmssl.train.pretrain import Probe
 
 DEFAULT_DATA = "BasicMotions"
@@ -76,6 +77,7 @@ class ViewsConfig:
     Steps follow each other in this order.
     """
 
+    pair: str = "alike"  # both views by the settings below; or tstcc: the weak and the strong view of TS-TCC
     crop: list[float] = field(default_factory=lambda: [0.5, 1.0])  # share that is kept; [1, 1] for all
     time_warp: float = 0.0
     permutation: int = 1  # segments at most
@@ -243,7 +245,18 @@ def make_encoder(cfg: Any, data: SeriesData) -> nn.Module:
 
 
 def make_views(cfg: Any) -> SeriesViews:
-    """Two views by ``cfg.views``."""
+    """Two views by ``cfg.views``.
+
+    Raises:
+        ValueError: a pair that is not known, or settings that it does not take.
+    """
+    if cfg.views.pair == "tstcc":
+        usual = ViewsConfig()
+        if given := [f"views.{name}" for name in AUGMENTATIONS if getattr(cfg.views, name) != getattr(usual, name)]:
+            raise ValueError(f"views.pair=tstcc has strengths of its own; leave out {', '.join(given)}")
+        return tstcc_views()
+    if cfg.views.pair != "alike":
+        raise ValueError(f"views.pair must be alike or tstcc, got {cfg.views.pair!r}")
     steps = [(of, getattr(cfg.views, name)) for name, of in AUGMENTATIONS.items()]
     return SeriesViews(Pipeline(tuple(of.make(value) for of, value in steps if value != of.off)))
 

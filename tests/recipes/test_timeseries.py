@@ -16,7 +16,7 @@ from mmssl.recipes.series_report import SeriesEvaluateConfig
 from mmssl.recipes.timeseries import ModelConfig, ViewsConfig, make_views
 from mmssl.recipes.timeseries_tstcc import MethodConfig as TSTCCConfig
 from mmssl.recipes.training import TrainConfig
-from mmssl.timeseries.augment import CropResize, Jitter, Pipeline, TimeWarp
+from mmssl.timeseries.augment import CropResize, Jitter, Pipeline, SeriesViews, StrongView, TimeWarp, WeakView
 from mmssl.timeseries.dataset import DataConfig
 from mmssl.timeseries.embedder import SeriesEmbedder
 
@@ -83,6 +83,17 @@ def test_strength_0_leaves_a_step_out() -> None:
     assert make_views(cfg).first == Pipeline(())
     cfg = type("Cfg", (), {"views": ViewsConfig(crop=[0.3, 0.7], time_warp=0.1, **nothing | {"jitter": 0.2})})
     assert make_views(cfg).first == Pipeline((CropResize((0.3, 0.7)), TimeWarp(0.1), Jitter(0.2)))
+
+
+def test_any_method_takes_the_views_of_tstcc() -> None:
+    def views(**settings: Any) -> SeriesViews:
+        return make_views(type("Cfg", (), {"views": ViewsConfig(**settings)}))
+
+    assert views(pair="tstcc") == SeriesViews(WeakView(0.2, 0.05), StrongView(8, 0.2))
+    with pytest.raises(ValueError, match=r"strengths of its own; leave out views.crop, views.jitter"):
+        views(pair="tstcc", jitter=0.3, crop=[0.9, 1.0])
+    with pytest.raises(ValueError, match=r"views\.pair must be alike or tstcc, got 'other'"):
+        views(pair="other")
 
 
 def test_a_method_that_does_not_go_with_the_encoder_says_so_before_anything_is_scored(tmp_path: Path) -> None:
