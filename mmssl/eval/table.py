@@ -53,7 +53,11 @@ def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
         ValueError: records of several data sets or splits, whose mean would mean nothing.
     """
     scores = intervals(records)
-    parts = (*_retrieval(scores, subjects), _zero_shot(scores, subjects), *_full_label(scores, subjects))
+    labels = {r.n_train for r in records if r.n_labels == "all"}
+    given = (
+        f"{labels.pop():,} labels" if len(labels) == 1 else "all labels"
+    )  # as many as were taken: recipes may leave some
+    parts = (*_retrieval(scores, subjects), _zero_shot(scores, subjects), *_full_label(scores, subjects, given))
     return [table for table in (*parts, _curve(scores, subjects)) if table is not None]
 
 
@@ -147,7 +151,9 @@ def _zero_shot(scores: dict[tuple[str, str, str, int | str], Interval], subjects
     return Table(caption, ("", *(METRICS[metric] for metric in OF_CLASSES)), tuple(rows)) if rows else None
 
 
-def _full_label(scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects) -> Iterable[Table | None]:
+def _full_label(
+    scores: dict[tuple[str, str, str, int | str], Interval], subjects: Subjects, given: str
+) -> Iterable[Table | None]:
     present = {protocol for _, protocol, _, n_labels in scores if n_labels == "all"}
     protocols = [p for p in NAMES if p in present] + sorted(present - NAMES.keys())
     for metric, label in METRICS.items():
@@ -158,7 +164,7 @@ def _full_label(scores: dict[tuple[str, str, str, int | str], Interval], subject
                 rows.append((subjects.name(subject), *(_cell(s, "seed", metric) for s in found)))
         if rows:
             unit = ", %" if metric in SHARES else ""
-            caption = f"{label} with all labels{unit} (mean ± 95 % interval over seeds)"
+            caption = f"{label} with {given}{unit} (mean ± 95 % interval over seeds)"
             yield Table(caption, ("", *(NAMES.get(p, p) for p in protocols)), tuple(rows))
 
 

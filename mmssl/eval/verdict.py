@@ -223,7 +223,7 @@ def _fine_tuned(evaluations: Sequence[Evaluation], subjects: Subjects) -> list[s
         name = NAMES.get(protocol, protocol)
         scores = f"{_values(measure, float(ours.mean()), float(theirs.mean()))} from random weights"
         interval = f"95 % interval of the difference {_range(measure, gap)}"
-        said.append(f"{name[0].upper()}{name[1:]} on all labels, {outcome}: {scores} ({interval}).")
+        said.append(f"{name[0].upper()}{name[1:]} on the training labels, {outcome}: {scores} ({interval}).")
     return said
 
 

@@ -66,11 +66,13 @@ def test_fine_tuning_is_judged_against_the_same_from_random_weights(subjects: Su
     full = [tuned("ts2vec", 38, "finetune-full/1"), tuned("random-encoder", 30, "finetune-full/1")]
     other = [tuned("ts2vec", 20, "finetune-full(epochs=5)/1"), tuned("random-encoder", 20, "finetune-full(epochs=5)/1")]
     v = verdict(frozen + full + other, subjects)
-    said = [detail for detail in v.details if "on all labels" in detail]
+    said = [detail for detail in v.details if "on the training labels" in detail]
     assert len(said) == 2
-    assert said[0].startswith("Finetune-full(epochs=5)/1 on all labels, no difference shows: 50.0 % against 50.0 %")
+    assert said[0].startswith(
+        "Finetune-full(epochs=5)/1 on the training labels, no difference shows: 50.0 % against 50.0 %"
+    )
     assert said[1].startswith(
-        "Fine-tuned on all labels, pretraining helped: 95.0 % against 75.0 % from random weights ("
+        "Fine-tuned on the training labels, pretraining helped: 95.0 % against 75.0 % from random weights ("
     )
     assert v.headline == verdict(frozen, subjects).headline
     assert verdict([*frozen, full[0]], subjects) == verdict(frozen, subjects)  # nothing to compare with
