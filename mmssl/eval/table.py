@@ -44,7 +44,7 @@ class Table:
 
 
 def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
-    """Tabulate the scores of one data set: without labels, a table a metric with all labels, the label-budget curve.
+    """Tabulate the scores of one data set: without labels, a table a metric with the labels that were taken, the label-budget curve.
 
     A cell is the mean (of accuracy and macro-F1 in percent) and half the width of its 95 % t-interval, as ``intervals``
     has them. A single value has no interval. Subjects without a record have no row.
@@ -53,10 +53,8 @@ def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
         ValueError: records of several data sets or splits, whose mean would mean nothing.
     """
     scores = intervals(records)
-    labels = {r.n_train for r in records if r.n_labels == "all"}
-    given = (
-        f"{labels.pop():,} labels" if len(labels) == 1 else "all labels"
-    )  # as many as were taken: recipes may leave some
+    taken = {r.n_train for r in records if r.n_labels == "all"}  # of the training part; a setting may leave some out
+    given = f"{taken.pop():,} labels" if len(taken) == 1 else "all labels"
     parts = (*_retrieval(scores, subjects), _zero_shot(scores, subjects), *_full_label(scores, subjects, given))
     return [table for table in (*parts, _curve(scores, subjects)) if table is not None]
 

@@ -166,8 +166,8 @@ def test_a_regression_gets_the_same_sentences_in_its_own_unit(tmp_path: Path) ->
     assert answer.details[1].startswith("Adding the embedding to the columns helps boosted trees: R² 0.96")
     records = [r for run in runs for r in run.records]
     text = "\n".join(as_text(table) for table in tables(records, SUBJECTS))
-    assert "R² with all labels (mean" in text
-    assert "RMSE with all labels (mean" in text
+    assert "R² with 100 labels (mean" in text
+    assert "RMSE with 100 labels (mean" in text
     report = Report("SCARF on demo", "400 rows", answer, SUBJECTS, records)
     write_report(tmp_path / "report.html", report)
     assert "R² of every subject and protocol" in (tmp_path / "report.html").read_text()
