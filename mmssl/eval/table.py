@@ -44,7 +44,7 @@ class Table:
 
 
 def tables(records: Sequence[Record], subjects: Subjects) -> list[Table]:
-    """Tabulate the scores of one data set: without labels, a table a metric with the labels that were taken, the label-budget curve.
+    """Tabulate the scores of one data set: those without labels, those with the labels taken, the label-budget curve.
 
     A cell is the mean (of accuracy and macro-F1 in percent) and half the width of its 95 % t-interval, as ``intervals``
     has them. A single value has no interval. Subjects without a record have no row.
