@@ -52,6 +52,8 @@ class Config:
     model: ModelConfig = field(default_factory=lambda: ModelConfig(hidden=256, depth=4))  # the same for all methods
     train: TrainConfig = field(default_factory=train_config)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
+    scarf: tabular_scarf.MethodConfig = field(default_factory=tabular_scarf.MethodConfig)
+    vime: tabular_vime.MethodConfig = field(default_factory=tabular_vime.MethodConfig)
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
     semi: SemiConfig = field(default_factory=SemiConfig)
     out: str = "compare.csv"
@@ -185,8 +187,10 @@ def _append(path: Path, row: Row) -> None:
 def _encoder(cfg: Config, data: TableData, method: str, seed: int, fabric: Fabric) -> nn.Module:
     """With random weights, or pretrained on all training rows."""
     method = method.removesuffix("-semi")
-    recipe, config = RECIPES.get(method, RECIPES["scarf"])  # only the encoder's sizes matter for random weights
+    name = method if method in RECIPES else "scarf"  # only the encoder's sizes matter for random weights
+    recipe, config = RECIPES[name]
     settings = config(model=cfg.model, train=cfg.train, stopping=cfg.stopping)
+    settings = replace(settings, method=getattr(cfg, name))  # type: ignore[call-arg]
     ours = experiment(settings, recipe, data, fabric)
     encoder = ours.new_encoder(seed)
     if method == "scratch":

@@ -385,7 +385,12 @@ def test_encoders_of_a_comparison_with_other_settings_are_not_taken(tmp_path: Pa
     cfg = comparison(tmp_path, methods=["vime"], seeds=1)
     tabular_compare.main(cfg)
     (tmp_path / "out.csv").unlink()
-    for other in (replace(cfg, rows=50), replace(cfg, train=replace(cfg.train, lr=1e-2))):
+    others = (
+        replace(cfg, rows=50),
+        replace(cfg, train=replace(cfg.train, lr=1e-2)),
+        replace(cfg, vime=tabular_vime.MethodConfig(rate=0.5)),
+    )
+    for other in others:
         with pytest.raises(ValueError, match=r"vime holds encoders that were pretrained with other settings"):
             tabular_compare.main(other)
     tabular_compare.main(cfg)  # its own are taken
