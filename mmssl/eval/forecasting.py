@@ -13,7 +13,7 @@ it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -114,31 +114,34 @@ def fit_ridge(
     Raises:
         ValueError: features that are not finite, or a target that is missing in all training or validation rows.
     """
-    x, held = np.asarray(features(train), dtype=np.float64), np.asarray(features(valid), dtype=np.float32)
+    x, held = np.array(features(train), dtype=np.float64), np.asarray(features(valid), dtype=np.float32)
     if not (np.isfinite(x).all() and np.isfinite(held).all()):
         raise ValueError("features hold NaN or infinite values; did training diverge?")
     channels = values.shape[1]
     pieces = math.ceil(max(len(train), len(valid)) * horizon * channels / CELLS)
     blocks = np.array_split(np.arange(1, horizon + 1), min(horizon, pieces))
-    whole = _Decomposition(x)
+    regression = _Regression(x)
     squares, sizes, count = np.zeros(len(penalties)), np.zeros(len(penalties)), 0
     for leads in blocks:
-        path = _Path(x, targets(values, train, leads), whole)
         truth = targets(values, valid, leads)
         known = ~np.isnan(truth)
         count += int(known.sum())
-        for i, penalty in enumerate(penalties):
-            weights, intercept = path(penalty)
-            error = (held @ weights + intercept - truth)[known]
-            squares[i] += np.square(error, dtype=np.float64).sum()
-            sizes[i] += np.abs(error).sum(dtype=np.float64)
+        for columns, path in regression.paths(targets(values, train, leads)):
+            for i, penalty in enumerate(penalties):
+                weights, intercept = path(penalty)
+                error = (held @ weights + intercept - truth[:, columns])[known[:, columns]]
+                squares[i] += np.square(error, dtype=np.float64).sum()
+                sizes[i] += np.abs(error).sum(dtype=np.float64)
     if count == 0:
         raise ValueError(f"no validation row has a value in its next {horizon} rows")
     chosen = int(np.argmin(np.sqrt(squares / count) + sizes / count))
     best = float(penalties[chosen])
-    fitted = [_Path(x, targets(values, train, leads), whole)(best) for leads in blocks]
-    weights = np.concatenate([w for w, _ in fitted], axis=1)
-    intercept = np.concatenate([b for _, b in fitted])
+    weights = np.empty((x.shape[1], horizon * channels), dtype=np.float32)
+    intercept = np.empty(horizon * channels, dtype=np.float32)
+    for leads in blocks:
+        first = (leads[0] - 1) * channels
+        for columns, path in regression.paths(targets(values, train, leads)):
+            weights[:, first + columns], intercept[first + columns] = path(best)
     return RidgeForecaster(features, weights, intercept, horizon, best, float(squares[chosen] / count))
 
 
@@ -147,57 +150,91 @@ def targets(values: Floats, rows: Rows, leads: npt.NDArray[np.integer]) -> Float
     return values[rows[:, None] + leads].reshape(len(rows), -1)
 
 
-class _Decomposition:
-    """Of XᵀX for centred features: the solution of a ridge regression is then a scaling, whatever the penalty."""
+class _Regression:
+    """Ridge regressions from the same features, for any penalty: one decomposition of XᵀX serves them all.
+
+    Args:
+        x: ``(n, D)``; centred in place.
+    """
 
     def __init__(self, x: npt.NDArray[np.float64]) -> None:
         self.mean = x.mean(axis=0)
-        self.centred = x - self.mean
-        self.eigenvalues, self.axes = np.linalg.eigh(self.centred.T @ self.centred)
-        self.eigenvalues = np.maximum(self.eigenvalues, 0)
+        x -= self.mean
+        self.x = x
+        self.eigenvalues, self.axes = _eigh(x.T @ x)
 
-    def rotated(self, y: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """``VᵀXᵀy``."""
-        product: npt.NDArray[np.float64] = self.axes.T @ (self.centred.T @ (y - y.mean(axis=0, dtype=np.float64)))
-        return product
+    def paths(self, y: Floats) -> Iterator[tuple[npt.NDArray[np.intp], _Path]]:
+        """Targets ``(n, m)`` that are known in the same rows, by their columns, and their regression.
 
-    def weights(self, rotated: npt.NDArray[np.float64], penalty: float) -> npt.NDArray[np.float64]:
-        solved: npt.NDArray[np.float64] = self.axes @ (rotated / (self.eigenvalues + penalty)[:, None])
-        return solved
-
-
-class _Path:
-    """Ridge regressions of a block of targets ``(n, m)`` for any penalty.
-
-    Targets that are known in the same rows share a decomposition; without missing values there is one.
-    """
-
-    def __init__(self, x: npt.NDArray[np.float64], y: Floats, whole: _Decomposition) -> None:
-        self.shape = (x.shape[1], y.shape[1])
+        Raises:
+            ValueError: a target without a value.
+        """
         known = ~np.isnan(y)
         if (empty := ~known.any(axis=0)).any():
             raise ValueError(f"{empty.sum()} of {y.shape[1]} targets have no value in any training row")
-        self.parts = []
         if known.all():
-            self.parts.append((np.arange(y.shape[1]), whole, whole.rotated(y), y.mean(axis=0, dtype=np.float64)))
+            yield np.arange(y.shape[1]), self._path(y, known[:, 0])
             return
         patterns, member = np.unique(np.packbits(known, axis=0), axis=1, return_inverse=True)
         for pattern in range(patterns.shape[1]):
             columns = np.flatnonzero(member.ravel() == pattern)
-            rows = known[:, columns[0]]
-            own = whole if rows.all() else _Decomposition(x[rows])
-            block = y[np.ix_(rows, columns)]
-            self.parts.append((columns, own, own.rotated(block), block.mean(axis=0, dtype=np.float64)))
+            yield columns, self._path(y[:, columns], known[:, columns[0]])
+
+    def _path(self, y: Floats, known: npt.NDArray[np.bool_]) -> _Path:
+        """Of targets that are known in some rows. Few that are missing are taken out of the decomposition of all."""
+        if known.all():
+            level = y.mean(axis=0, dtype=np.float64)
+            turned = self.axes.T @ (self.x.T @ (y - level))
+            return _Path(self.eigenvalues, self.axes, None, turned, self.mean, level)
+        level = y[known].mean(axis=0, dtype=np.float64)
+        product = self.x.T @ np.where(known[:, None], y - level, 0.0)
+        without = self.x[~known]
+        shift = -without.sum(axis=0) / known.sum()  # of the mean of the features
+        if len(without) < self.x.shape[1] // 2:
+            taken = self.axes.T @ np.column_stack([without.T, math.sqrt(known.sum()) * shift])
+            return _Path(self.eigenvalues, self.axes, taken, self.axes.T @ product, self.mean + shift, level)
+        rows = self.x[known] - shift
+        eigenvalues, axes = _eigh(rows.T @ rows)
+        return _Path(eigenvalues, axes, None, axes.T @ product, self.mean + shift, level)
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """Ridge regressions of targets that are known in the same rows, for any penalty.
+
+    With XᵀX = V (Λ - CCᵀ) Vᵀ the weights are V (Λ + penalty - CCᵀ)⁻¹ VᵀXᵀy, where the inverse is that of a diagonal
+    matrix and a correction as wide as C (Woodbury).
+
+    Args:
+        eigenvalues, axes: Λ ``(D,)`` and V ``(D, D)``.
+        taken: C ``(D, k)``; None for none.
+        turned: ``VᵀXᵀy`` ``(D, m)``, of centred features and targets.
+        mean: ``(D,)`` of the features.
+        level: ``(m,)`` mean of the targets.
+    """
+
+    eigenvalues: npt.NDArray[np.float64]
+    axes: npt.NDArray[np.float64]
+    taken: npt.NDArray[np.float64] | None
+    turned: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    level: npt.NDArray[np.float64]
 
     def __call__(self, penalty: float) -> tuple[Floats, Floats]:
         """Weights ``(D, m)`` and intercept ``(m,)``."""
-        weights = np.empty(self.shape, dtype=np.float32)
-        intercept = np.empty(self.shape[1], dtype=np.float32)
-        for columns, decomposition, rotated, mean in self.parts:
-            solved = decomposition.weights(rotated, penalty)
-            weights[:, columns] = solved
-            intercept[columns] = mean - decomposition.mean @ solved
-        return weights, intercept
+        scale = (self.eigenvalues + penalty)[:, None]
+        solved = self.turned / scale
+        if self.taken is not None:
+            small = np.eye(self.taken.shape[1]) - self.taken.T @ (self.taken / scale)
+            solved += (self.taken / scale) @ np.linalg.solve(small, self.taken.T @ solved)
+        weights = self.axes @ solved
+        return weights.astype(np.float32), (self.level - self.mean @ weights).astype(np.float32)
+
+
+def _eigh(gram: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Eigenvalues, none below 0, and eigenvectors of XᵀX."""
+    eigenvalues, axes = np.linalg.eigh(gram)
+    return np.maximum(eigenvalues, 0), axes
 
 
 def by_channel(forecasters: Sequence[Forecaster]) -> Forecaster:

@@ -77,10 +77,11 @@ def test_the_forecasts_are_those_of_the_published_protocol(
     assert score.channel_mse.mean() == pytest.approx(score.mse, rel=1e-6)
 
 
-def test_a_missing_target_is_left_out_of_its_own_regression_alone() -> None:
+@pytest.mark.parametrize("missing", [1, 30])  # fewer than features, and more
+def test_a_missing_target_is_left_out_of_its_own_regression_alone(missing: int) -> None:
     values, z = drawn()
     holed = values.copy()
-    holed[np.random.default_rng(1).choice(190, 30, replace=False) + 5, 1] = np.nan
+    holed[np.random.default_rng(1).choice(190, missing, replace=False) + 5, 1] = np.nan
     rows = origins(TRAIN, 3)
     fitted = fit_ridge(lambda r: z[r], holed, rows, origins(VALID, 3), horizon=3, penalties=[2.0])
     test = origins(TEST, 3)
