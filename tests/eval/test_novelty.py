@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -22,6 +23,23 @@ def test_usual_examples_exceed_the_threshold_at_the_rate_and_others_all(distance
     assert found.unusual[:4000].mean() == pytest.approx(0.05, abs=0.025)
     assert found.unusual[4000:].all()
     assert found.scores[4000:].min() > np.median(found.scores[:4000])
+
+
+def process(n: int, seed: int) -> npt.NDArray[np.float64]:
+    """Windows of a slow process, nine tenths of whose rows are those of the window before."""
+    steps = np.random.default_rng(seed).standard_normal((n + 100, 6))
+    return np.array([np.convolve(column, np.ones(100) / 10, mode="valid")[:n] for column in steps.T]).T
+
+
+@pytest.mark.parametrize("series", [1, 12])
+def test_windows_that_overlap_are_set_aside_together(series: int) -> None:
+    train = np.concatenate([process(2400 // series, seed) for seed in range(series)])
+    groups = np.repeat([f"pump {i}" for i in range(series)], 2400 // series)
+    new = np.concatenate([process(200, 100 + i) for i in range(20)])
+    naive = novelty(train, new, rate=0.05).unusual.mean()
+    found = novelty(train, new, rate=0.05, groups=groups, overlap=99).unusual.mean()
+    assert naive > 0.3
+    assert found < 0.15
 
 
 def test_the_threshold_does_not_look_at_the_new_examples() -> None:
