@@ -76,7 +76,7 @@ def verdict(
     if groups is not None:
         size += f" of {gap.groups} {entities}"
     unit = " points" if measure.decimals is None else ""
-    numbers = f"{measure.change(gap.value)}{unit} (95 % interval {_range(measure, gap)}; {size})"
+    numbers = f"{measure.change(gap.value)}{unit} ({_interval(measure, gap, of='')}; {size})"
     if gap.sign > 0:
         headline = f"Pretraining helped: {scores}, {numbers}."
     elif gap.sign < 0:
@@ -123,8 +123,11 @@ def _values(measure: Measure, ours: float, theirs: float) -> str:
     return f"{name}{measure.show(ours)} against {measure.show(theirs)}"
 
 
-def _range(measure: Measure, gap: Difference) -> str:
-    return f"{measure.change(gap.low)} to {measure.change(gap.high)}"
+def _interval(measure: Measure, gap: Difference, of: str = " of the difference") -> str:
+    """Of a bootstrap over groups, which one group is too few for."""
+    if gap.groups < 2:
+        return "no interval from one test entity"
+    return f"95 % interval{of} {measure.change(gap.low)} to {measure.change(gap.high)}"
 
 
 def _pair(
@@ -187,7 +190,7 @@ def _strongest_control(evaluations: Sequence[Evaluation], subjects: Subjects, pr
     measure = _measure(evaluations, primary)
     name, own = subjects.name(best), subjects.name(subjects.pretrained)
     scores = _values(measure, float(theirs.mean()), float(ours.mean()))
-    interval = f"95 % interval of the difference {_range(measure, gap)}"
+    interval = _interval(measure, gap)
     size = measure.size(gap.value)
     if gap.sign < 0:
         return f"{name}, the strongest control, remains ahead by {size} ({scores}; {interval})."
@@ -204,7 +207,7 @@ def _zero_shot(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:
     gap = paired_difference(ours, theirs, groups)
     outcome = {1: "pretraining helped", 0: "no difference shows", -1: "pretraining hurt"}[gap.sign]
     scores = f"{_values(ACCURACY, float(ours.mean()), float(theirs.mean()))} with the same encoder untrained"
-    return f"Zero-shot, {outcome}: {scores} (95 % interval of the difference {_range(ACCURACY, gap)})."
+    return f"Zero-shot, {outcome}: {scores} ({_interval(ACCURACY, gap)})."
 
 
 def _fine_tuned(evaluations: Sequence[Evaluation], subjects: Subjects) -> list[str]:
@@ -222,7 +225,7 @@ def _fine_tuned(evaluations: Sequence[Evaluation], subjects: Subjects) -> list[s
         outcome = {1: "pretraining helped", 0: "no difference shows", -1: "pretraining hurt"}[gap.sign]
         name = NAMES.get(protocol, protocol)
         scores = f"{_values(measure, float(ours.mean()), float(theirs.mean()))} from random weights"
-        interval = f"95 % interval of the difference {_range(measure, gap)}"
+        interval = _interval(measure, gap)
         said.append(f"{name[0].upper()}{name[1:]} on the training labels, {outcome}: {scores} ({interval}).")
     return said
 
@@ -242,7 +245,7 @@ def _appended(evaluations: Sequence[Evaluation], subjects: Subjects) -> str:
         -1: "hurts boosted trees",
     }[gap.sign]
     scores = f"{_values(measure, float(ours.mean()), float(theirs.mean()))} with the columns alone"
-    interval = f"95 % interval of the difference {_range(measure, gap)}"
+    interval = _interval(measure, gap)
     return f"Adding the embedding to the columns {outcome}: {scores} ({interval})."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,18 @@ class Task:
         return np.searchsorted(self.classes, self.train_y).astype(np.int64)
 
 
+def _warn_of_new_labels(task: Task) -> None:
+    new = np.setdiff1d(task.test_y, task.classes) if task.measure.of == "class" else np.array([])
+    if len(new):
+        count = int(np.isin(task.test_y, new).sum())
+        warnings.warn(
+            f"{count:,} of {len(task.test_y):,} test {task.examples} have a label that no training one has "
+            f"({', '.join(map(str, new[:5]))}{', …' if len(new) > 5 else ''}): nothing can be right on them; "
+            "another split would say more",
+            stacklevel=3,
+        )
+
+
 class Scores:
     """Evaluations of one run; without a task nothing is scored.
 
@@ -94,6 +107,7 @@ class Scores:
                     f"{task.measure.name} decides, and protocol {cfg.protocols[0]!r}, the first of evaluate.protocols, "
                     "gives no probabilities; put linear first"
                 )
+            _warn_of_new_labels(task)
         self.task = task
         self.cfg = cfg
         self.title = title

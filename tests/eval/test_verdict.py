@@ -150,6 +150,9 @@ def test_windows_of_few_machines_say_less_than_as_many_machines(subjects: Subjec
     assert windows.outcome == "helped"
     assert machines.high - machines.low > 2.5 * (windows.high - windows.low)
     assert "200 test examples of 20 groups" in machines.headline
+    one = verdict(runs(np.zeros(200, int)), subjects)
+    assert "no interval from one test entity" in one.headline
+    assert "95 % interval" not in one.headline
 
 
 def test_a_real_evaluation_finds_the_better_features(evaluations: list[Evaluation], subjects: Subjects) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +171,9 @@ def test_results_are_written_last_so_that_a_broken_end_is_not_taken_for_done(
     with pytest.raises(OSError, match="no space left"):
         finished(tmp_path, scores(None))
     assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_labels_that_no_training_example_has_are_said(task: Task) -> None:
+    other = np.where(np.arange(60) < 7, "horse", task.test_y)
+    with pytest.warns(UserWarning, match=r"^7 of 60 test images have a label that no training one has \(horse\)"):
+        scores(replace(task, test_y=other))
