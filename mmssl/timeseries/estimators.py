@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -145,6 +146,11 @@ class Ts2VecTransformer(PretrainedTransformer):
                 f"the series have {len(series.channels)} channels, and {type(self).__name__} was fitted on "
                 f"{self.n_features_in_}"
             )
+        for i, (start, stop) in enumerate(pairwise(series.offsets.tolist())):
+            values = series.values[start:stop]
+            if np.isnan(values).all() or np.isinf(values).any():
+                problem = "no value at all" if np.isnan(values).all() else "infinite values"
+                raise ValueError(f"series {i} has {problem}: leave it out, or write NaN for what is missing")
         return self.embedder_.features(self.embedder_.windows(series))
 
     def __sklearn_tags__(self) -> Any:
@@ -170,11 +176,13 @@ class Ts2VecTransformer(PretrainedTransformer):
 
 
 def read(X: Series) -> SeriesSet:
-    """Series of one length in an array, or of any lengths in a list.
+    """Series of one length in an array, or of any lengths in a list; a DataFrame has a series in each row.
 
     Raises:
         ValueError: they are no series, or have different channels.
     """
+    if hasattr(X, "to_numpy"):
+        X = X.to_numpy()
     if isinstance(X, np.ndarray) and X.dtype != object:
         if X.ndim not in (2, 3) or X.dtype.kind not in "fiub":
             raise ValueError(f"series must be numbers of shape (N, T, C) or (N, T), got {X.dtype} of shape {X.shape}")

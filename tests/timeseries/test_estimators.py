@@ -131,3 +131,21 @@ def test_what_cannot_be_learnt_from_is_refused(x: Any, settings: dict[str, Any],
 def test_new_series_need_the_channels_of_the_training() -> None:
     with pytest.raises(ValueError, match="the series have 3 channels, and Ts2VecTransformer was fitted on 2"):
         small().fit(waves()).transform(waves(channels=3))
+
+
+def test_a_series_that_has_no_embedding_is_named() -> None:
+    x = waves()
+    model = small().fit(x)
+    for value, problem in ((np.nan, "series 5 has no value at all"), (np.inf, "series 5 has infinite values")):
+        wrong = x.copy()
+        wrong[5] = value
+        for form in (wrong, list(wrong)):
+            with pytest.raises(ValueError, match=problem):
+                model.transform(form)
+
+
+def test_a_data_frame_has_a_series_in_each_row() -> None:
+    x = waves(channels=1)[..., 0]
+    model = make_pipeline(StandardScaler(), small()).set_output(transform="pandas")
+    z = model.fit_transform(pd.DataFrame(x))
+    np.testing.assert_allclose(z, make_pipeline(StandardScaler(), small()).fit_transform(x), rtol=1e-5, atol=1e-6)
