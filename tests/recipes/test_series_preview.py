@@ -36,7 +36,7 @@ def settings(path: str, **further: Any) -> DataConfig:
 
 
 def test_every_setting_of_the_views_has_its_augmentation() -> None:
-    assert list(AUGMENTATIONS) == list(vars(ViewsConfig()))
+    assert ["pair", *AUGMENTATIONS] == list(vars(ViewsConfig()))
     steps = dict(zip(AUGMENTATIONS, shown(ViewsConfig(time_warp=0.4), channels=3), strict=True))
     assert steps["time_warp"][0] == "views.time_warp=0.4"
     assert steps["magnitude_warp"][0].startswith("views.magnitude_warp is off; drawn as MagnitudeWarp(")
