@@ -47,8 +47,14 @@ def main(cfg: Config) -> Path:
 def build(encoder: Any, cfg: Config, data: SeriesData) -> MAE:
     if not isinstance(encoder, PatchTransformer):
         raise ValueError(f"MAE leaves tokens out, and model.name={cfg.model.name} has none: take model.name=patch")
+    tokens = encoder.tokens(data.train.length)
+    if tokens < 2:
+        raise ValueError(
+            f"windows of {data.train.length} rows are a single patch of model.patch={encoder.patch}, and masking needs "
+            "another one to see: set a larger data.window, or a smaller model.patch"
+        )
     method = asdict(cfg.method)
-    positions = sincos_1d(encoder.tokens(data.train.length), method["decoder_dim"])
+    positions = sincos_1d(tokens, method["decoder_dim"])
     return MAE(encoder, positions=positions, **method)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmssl.timeseries.rows import check_channels
 from mmssl.timeseries.series import SeriesSet, as_objects
 from mmssl.timeseries.tables import short
 
@@ -62,7 +61,7 @@ def series_from_arrays(arrays: list[Array], channels: list[str] | None, options:
         options: what the user set that only tables have a use for; anything but None is refused.
 
     Raises:
-        ValueError: no series, other channels than the first array, or values that cannot be used.
+        ValueError: no series, or other channels than the first array.
     """
     for option, value in options.items():
         if value is not None:
@@ -87,9 +86,7 @@ def series_from_arrays(arrays: list[Array], channels: list[str] | None, options:
         channels=parts[0].channels,
         labels=np.concatenate(labels) if any(part.labels is not None for part in parts) else None,
     )
-    series = series if channels is None else _name_or_pick(series, channels, arrays[0].name)
-    check_channels(series)
-    return series
+    return series if channels is None else _name_or_pick(series, channels, arrays[0].name)
 
 
 def _series(array: Array, *, numbered: bool) -> SeriesSet:

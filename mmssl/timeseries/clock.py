@@ -71,6 +71,7 @@ def refuse_repeated_times(series: SeriesSet) -> None:
         f"{repeats:,} {'row repeats' if repeats == 1 else 'rows repeat'} the time of another row of the same "
         f"entity, the first in {where(series, first)}; set data.id to the column that tells the entities apart, or "
         "data.resample to a step, which averages them"
+        + ("; clocks that changed from summer time need data.time_zone" if series.time_kind == "datetime" else "")
     )
 
 

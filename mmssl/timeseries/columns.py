@@ -66,8 +66,9 @@ def choose_columns(
     channels: list[str] | None,
     label: str | None,
     static: Sequence[str] = (),
+    time_format: str | None = None,
 ) -> Columns:
-    """The columns to read, given those that the user named.
+    """The columns to read, given those that the user named, and the datetime format to prefer of several that fit.
 
     Raises:
         ValueError: there is no such column, it is named twice, or what it means has to be said.
@@ -87,6 +88,7 @@ def choose_columns(
     datetimes = time is not None and not _numeric_times(table.sample[time])
     if time is not None and datetimes and is_text(table.sample[time]):
         formats = _time_formats(table.sample[time].dropna()) or ("ISO8601",)
+        formats = (time_format,) if time_format in formats else formats
     return Columns(channels, id, time, label, datetimes, formats, tuple(static))
 
 
@@ -210,23 +212,30 @@ def span(option: str, value: str | float | None, kind: str, time: str | None) ->
         time: column that holds them.
 
     Raises:
-        ValueError: it is none of that kind.
+        ValueError: it is none of that kind, or negative.
     """
     if value is None:
         return None
-    text = str(value)
+    number = _span(option, str(value), kind, time)
+    if number < 0:
+        raise ValueError(f"{option} must not be negative, got {value}")
+    return number
+
+
+def _span(option: str, text: str, kind: str, time: str | None) -> int | float:
     if kind != "datetime":
         try:
-            return float(value)
+            return float(text)
         except ValueError:
             unit = (
                 f"data.time={time} holds numbers: give it in their unit" if time else "there is no data.time: give rows"
             )
             raise ValueError(f"{option}={text} is no number, but {unit}") from None
     try:
-        if text.isdigit():
+        if text.lstrip("+-").isdigit():
             raise ValueError("it has no unit")
-        return int(pd.Timedelta(text if text[:1].isdigit() else f"1{text}").value)
+        first = "1" if text[:1].isalpha() else "0" if text[:1] == "." else ""  # min is 1min, .5s is 0.5s
+        return int(pd.Timedelta(first + text).value)
     except ValueError as error:
         raise ValueError(
             f"{option}={text} is no fixed step of time ({error}); write a number and a unit, such as 10ms, 1s, "

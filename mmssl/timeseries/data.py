@@ -20,7 +20,7 @@ from mmssl.timeseries.arrays import Array, read_array, series_from_arrays
 from mmssl.timeseries.columns import Columns, choose_columns, refuse_other_columns, some
 from mmssl.timeseries.options import Reading, regularity
 from mmssl.timeseries.reading import Rows, in_time_zone, read_rows
-from mmssl.timeseries.rows import series_from_rows
+from mmssl.timeseries.rows import check_channels, refuse_infinite, series_from_rows, warn_of_empty
 from mmssl.timeseries.series import SeriesSet
 from mmssl.timeseries.tables import ARRAYS, Table, find_files, frame_table, open_table, suffix, suggest
 from mmssl.timeseries.times import distances, span_text, time_text
@@ -28,13 +28,14 @@ from mmssl.timeseries.times import distances, span_text, time_text
 Source = str | os.PathLike[str] | pd.DataFrame | npt.NDArray[Any]
 
 
-def read_series(source: Source, **options: Any) -> SeriesSet:
+def read_series(source: Source, *, learn: bool = True, **options: Any) -> SeriesSet:
     """Series from a file, a folder of files, a long table or an array.
 
     Args:
         source: CSV (any delimiter), Parquet, Feather/Arrow, NPY/NPZ ``(N, T, C)``, a folder of such files, a DataFrame
             or an array ``(N, T, C)`` or ``(N, T)``. In a folder every file is one entity, named after it, unless ``id``
             says that entities are told apart by a column.
+        learn: the data is to be learnt from, which a channel without a value cannot be.
         options: see `Reading`.
 
     Raises:
@@ -45,8 +46,13 @@ def read_series(source: Source, **options: Any) -> SeriesSet:
     arrays, tables = open_source(source)
     if arrays:
         series = series_from_arrays(arrays, how.wanted, how.for_tables())
-        return replace(series, units=common_units([], series.channels, how.units))
-    return series_of(read_rows(tables, columns_of(tables, how)), tables, how)
+        series = replace(series, units=common_units([], series.channels, how.units))
+        (check_channels if learn else refuse_infinite)(series)
+    else:
+        series = series_of(read_rows(tables, columns_of(tables, how)), tables, how, check=learn)
+    if not learn:
+        warn_of_empty(series)
+    return series
 
 
 def open_source(source: Source) -> tuple[list[Array], list[Table]]:
@@ -69,14 +75,14 @@ def columns_among(source: Source, names: Sequence[str]) -> list[str]:
 def columns_of(tables: list[Table], how: Reading) -> Columns:
     """The columns to read; every table must have them."""
     wanted = how.wanted
-    columns = choose_columns(tables[0], how.id, how.time, wanted, how.label, how.static)
+    columns = choose_columns(tables[0], how.id, how.time, wanted, how.label, how.static, how.time_format)
     for table in tables[1:]:
         refuse_other_columns(table, tables[0], columns, exact=wanted is None)
     return columns
 
 
 def series_of(rows: Rows, tables: Sequence[Table], how: Reading, *, check: bool = True) -> SeriesSet:
-    """The rows of the tables as series; ``check=False`` where they are a part of the data only."""
+    """The rows of the tables as series; for ``check`` see `mmssl.timeseries.rows.series_from_rows`."""
     columns = rows.columns
     if how.time_zone is not None:
         rows.times = in_time_zone(rows, how.time_zone)
@@ -93,7 +99,7 @@ def series_of(rows: Rows, tables: Sequence[Table], how: Reading, *, check: bool 
         check=check,
     )
     units = common_units(tables, series.channels, how.units)
-    return replace(series, units=units, label_policy=how.label_policy)
+    return replace(series, units=units, label_policy=how.label_policy, time_format=rows.time_format)
 
 
 def common_units(

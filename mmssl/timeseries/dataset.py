@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mmssl.timeseries.options import READING, Reading
 from mmssl.timeseries.pieces import values_bytes
 from mmssl.timeseries.preprocess import SeriesPreprocessor
 from mmssl.timeseries.series import SeriesSet, Windows, WindowSet, cut_windows
-from mmssl.timeseries.split import SplitBy, split_series
+from mmssl.timeseries.split import split_series
 from mmssl.timeseries.streaming import Streamed, load_streamed
 
 __all__ = ["DataConfig", "SeriesData", "SeriesSource", "labelled", "load_data", "reading"]
@@ -37,6 +38,10 @@ def load_data(cfg: DataConfig, *, min_length: int = 2, seed: int = 0) -> SeriesD
     if (cfg.name is None) == (cfg.path is None):
         given = f"data.name={cfg.name} and data.path={cfg.path}" if cfg.name else "neither"
         raise ValueError(f"give data.name (a set of an archive) or data.path (your own data), got {given}")
+    if cfg.window is not None and cfg.window < min_length:
+        raise ValueError(
+            f"data.window={cfg.window} is too short: the method needs windows of at least {min_length} rows"
+        )
     how = reading_of(cfg)
     if cfg.path is not None and _streamed(cfg, how):
         return _from_streamed(cfg, load_streamed(cfg, how, min_length=min_length, seed=seed))
@@ -44,7 +49,7 @@ def load_data(cfg: DataConfig, *, min_length: int = 2, seed: int = 0) -> SeriesD
     lines = [describe(whole), f"split: {sentence}"]
     preprocessor = SeriesPreprocessor().fit(train)
     train_windows = _cut(cfg, preprocessor(train), min_length, "train")
-    test_windows = None if test is None else _cut(cfg, preprocessor(test), 1, "test")
+    test_windows = None if test is None else _cut(cfg, preprocessor(preprocessor.completed(test)), 1, "test")
     n_test = 0 if test_windows is None else len(test_windows)
     size = f"{cfg.window} rows" if cfg.window else "whole series"
     lines.append(f"windows: {len(train_windows):,} train, {n_test:,} test ({size})")
@@ -79,13 +84,12 @@ def _parts(cfg: DataConfig, how: Reading, seed: int) -> tuple[SeriesSet, SeriesS
     assert cfg.path is not None
     whole = _read(how, cfg.path)
     if cfg.test_path is not None:
-        return whole, _read(how, cfg.test_path), whole, "test-path", f"train on {cfg.path}, test on {cfg.test_path}"
+        test = _read(replace(how, time_format=whole.time_format), cfg.test_path, learn=False)
+        return whole, test, whole, "test-path", f"train on {cfg.path}, test on {cfg.test_path}"
     if whole.labels is None:
         return whole, None, whole, "none", "no labels: all of it is learnt from, none is held out"
     gap = span("data.split_gap", cfg.split_gap, whole.time_kind, cfg.time) or 0
-    parted = split_series(
-        whole, by=_split_by(cfg.split), test_fraction=cfg.test_fraction, seed=seed, group=cfg.group, gap=gap
-    )
+    parted = split_series(whole, by=cfg.split, test_fraction=cfg.test_fraction, seed=seed, group=cfg.group, gap=gap)
     return parted.train, parted.test, whole, f"{parted.kind}/{cfg.test_fraction:g}", parted.sentence
 
 
@@ -110,14 +114,8 @@ def _from_streamed(cfg: DataConfig, streamed: Streamed) -> SeriesData:
     )
 
 
-def _read(how: Reading, path: str) -> SeriesSet:
-    return read_series(path, **vars(how))
-
-
-def _split_by(text: str) -> SplitBy:
-    if text not in ("auto", "entity", "time"):
-        raise ValueError(f"data.split must be auto, entity or time, got {text!r}")
-    return text  # type: ignore[return-value]
+def _read(how: Reading, path: str, *, learn: bool = True) -> SeriesSet:
+    return read_series(path, learn=learn, **vars(how))
 
 
 def _cut(cfg: DataConfig, series: SeriesSet, min_length: int, part: str) -> Windows:

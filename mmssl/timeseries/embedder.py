@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -90,7 +89,7 @@ class SeriesEmbedder:
         if self.window is None or self.calendar or (values_bytes(str(data), self._reading(data)) or 0) <= memory:
             yield self.embed(data)
             return
-        pieces = open_pieces(str(data), self._reading(data))
+        pieces = replace(open_pieces(str(data), self._reading(data)), training=self.preprocessor)
         windows = survey(pieces, length=self.window, stride=self.stride).windows
         self.preprocessor.check(windows.series)
         for part in replace(windows, preprocessor=self.preprocessor).by_piece():
@@ -121,19 +120,21 @@ class SeriesEmbedder:
         return encode_causal(self._dilated, self._standardise(series), window=window, mask_last=mask_last)
 
     def read(self, data: Any) -> SeriesSet:
-        """New data, its columns held against those of the training data before any value is looked at."""
+        """New data, its columns held against those of the training data before any value is looked at.
+
+        Rows that a regular recording leaves out are added as missing ones, see `SeriesPreprocessor.completed`.
+        """
         parts = tuple(PREFIX + part for part in self.calendar)
         channels = tuple(name for name in self.preprocessor.channels if name not in parts)
-        with warnings.catch_warnings():  # what never changes teaches nothing, but it can be embedded
-            warnings.filterwarnings("ignore", message=".*never changed")
-            if isinstance(data, SeriesSet):
-                series = data
-            elif isinstance(data, np.ndarray):
-                series = read_series(data)
-                if len(series.channels) == len(channels):  # an array has no names of its own
-                    series = replace(series, channels=channels)
-            else:
-                series = read_series(data, **vars(self._reading(data)))
+        if isinstance(data, SeriesSet):
+            series = data
+        elif isinstance(data, np.ndarray):
+            series = read_series(data, learn=False)
+            if len(series.channels) == len(channels):  # an array has no names of its own
+                series = replace(series, channels=channels)
+        else:
+            series = read_series(data, learn=False, **vars(self._reading(data)))
+        series = self.preprocessor.completed(series)
         return series if set(parts) <= set(series.channels) else with_calendar(series, self.calendar)
 
     def _reading(self, data: Any) -> Reading:
@@ -149,6 +150,7 @@ class SeriesEmbedder:
             clock_reset=self.clock_reset,
             hold=self.hold,
             max_gap=self.max_gap,
+            time_format=self.preprocessor.time_format,
         )
 
     @property
@@ -167,7 +169,14 @@ class SeriesEmbedder:
             return self.preprocessor(self.read(np.asarray(series, dtype=np.float32)[None])).values
         if len(series) != 1:
             raise ValueError(f"one series at a time, got {len(series)} entities; take each by select()")
-        return self.preprocessor(self.read(series)).values
+        completed = self.read(series)
+        if len(completed.values) > len(series.values):
+            missing = len(completed.values) - len(series.values)
+            raise ValueError(
+                f"{missing:,} rows are missing between those of {series.ids[0]!r}, and each would get a vector, too; "
+                "if that is what you want, give embedder.read(series)"
+            )
+        return self.preprocessor(completed).values
 
     def state(self) -> dict[str, Any]:
         return {

@@ -66,11 +66,53 @@ def on_grid(
     return resampled, None if labels is None else _labels_on_grid(labels, starts, filled, total)
 
 
+def with_missing_rows(series: SeriesSet, step: float) -> SeriesSet:
+    """A missing row wherever the next one is later than a step, so that its rows are regular; the times of others stay.
+
+    Args:
+        series: with times.
+        step: see `SeriesSet.step`.
+
+    Returns:
+        The series as it is where that makes no sense: rows lie closer than half a step, or nearly all would be missing.
+    """
+    assert series.times is not None
+    unit = round(step * 1e9) if series.time_kind == "datetime" else step
+    rows, starts = len(series.times), series.stretches()[0]
+    later = np.rint(np.diff(series.times, prepend=0) / unit).astype(np.int64)  # of each row, in steps
+    later[starts[starts < rows]] = 1
+    place = np.append(np.cumsum(later) - 1, later.sum())  # in the result; one more for where it ends
+    total = int(place[-1])
+    if later.min() < 1 or total > MAX_GRID_ROWS * rows:
+        return series
+    values = np.full((total, len(series.channels)), np.nan, dtype=np.float32)
+    values[place[:-1]] = series.values
+    before = np.repeat(np.arange(rows), np.diff(place))
+    nth = np.arange(total) - place[before]  # missing row after the one before
+    labels = series.labels
+    if labels is not None and series.labels_by_row:
+        agreed = labels[before] == labels[before + (nth > 0)]
+        labels = labels[before]
+        labels[~agreed] = None
+    return replace(
+        series,
+        values=values,
+        offsets=place[series.offsets],
+        times=series.times[before] + nth * unit,
+        labels=labels,
+        step=step,
+        breaks=None if series.breaks is None else place[series.breaks],
+    )
+
+
 def _cells(times: Times, grid: int | float) -> npt.NDArray[np.int64]:
     """Number of the grid cell of every time, counted from time 0."""
     if times.dtype == np.int64:
         return (times // int(grid)).astype(np.int64)
-    return np.floor(times / grid + 1e-6).astype(np.int64)  # 0.3 / 0.1 is 2.9999…, and belongs to cell 3
+    cell = times / grid  # 0.3 / 0.1 is 2.9999…, and belongs to cell 3
+    nearest = np.rint(cell)
+    rounding = 1e-6 + 2 * np.finfo(np.float64).eps * np.abs(cell)  # of the times, the grid and their quotient
+    return np.where(np.abs(cell - nearest) <= rounding, nearest, np.floor(cell)).astype(np.int64)
 
 
 def _labels_on_grid(

@@ -179,7 +179,10 @@ class Rotation(Step):
         batch, steps, channels = x.shape
         if self.sensors is None:
             if channels % 3:
-                raise ValueError(f"{channels} channels are no sensors of three axes: say which channels, sensors=…")
+                raise ValueError(
+                    f"{channels} channels are no sensors of three axes: say which channels are by Rotation(sensors=…); "
+                    "in a recipe, list triples of axes in data.channels, or leave views.rotation out"
+                )
             return turned(x.reshape(batch, -1, 3), drawn).view_as(x)
         index = [channel for sensor in self.sensors for channel in sensor]
         if not all(0 <= channel < channels for channel in index):

@@ -33,6 +33,7 @@ class Reading:
             change.
         max_gap: no window holds rows from both sides of a longer gap.
         label_policy: of a window whose rows have several labels, see `SeriesSet`.
+        time_format: that dates as text have, such as ``"%d/%m/%Y"``, where they fit others as well.
     """
 
     id: str | None = None
@@ -47,6 +48,7 @@ class Reading:
     hold: str | float | None = None
     max_gap: str | float | None = None
     label_policy: LabelPolicy = "drop"
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
         if self.label_policy not in ("drop", "majority", "last"):

@@ -17,6 +17,7 @@ from mmssl.timeseries.columns import Columns
 from mmssl.timeseries.data import columns_of, common_units, open_source, series_of
 from mmssl.timeseries.options import Reading, regularity
 from mmssl.timeseries.parquet import Part, row_groups
+from mmssl.timeseries.preprocess import SeriesPreprocessor
 from mmssl.timeseries.reading import read_rows
 from mmssl.timeseries.rows import AS_IT_COMES
 from mmssl.timeseries.series import SeriesSet
@@ -36,6 +37,7 @@ class Pieces:
         columns: that are read.
         parts: of each piece, one of each file that it touches.
         rows: of each piece.
+        training: of new data: adds the rows that are missing, see `SeriesPreprocessor.completed`.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Pieces:
     columns: Columns
     parts: list[list[Part]]
     rows: list[int]
+    training: SeriesPreprocessor | None = None
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -58,7 +61,9 @@ class Pieces:
         rows = read_rows(tables, self.columns)
         as_it_is = regularity(self.how, self.columns) == AS_IT_COMES and order_rows(rows.codes, rows.times)[0] is None
         simple = all(part.simple(self.columns.channels) for part in self.parts[piece])
-        return series_of(rows, tables, self.how, check=False), as_it_is and simple
+        series = series_of(rows, tables, self.how, check=False)
+        completed = series if self.training is None else self.training.completed(series)
+        return completed, as_it_is and simple and completed is series
 
     def numbers(self, piece: int) -> npt.NDArray[np.float32]:
         """``(rows, C)`` as they are in the files, without entities and times: much quicker than `read`."""

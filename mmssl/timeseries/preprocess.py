@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -11,7 +12,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mmssl.timeseries.grid import with_missing_rows
 from mmssl.timeseries.series import SeriesSet
+from mmssl.timeseries.times import usual_step
 
 RATE_TOLERANCE = 0.05  # relative; more than a clock drifts, less than any other sampling rate
 
@@ -65,6 +68,7 @@ class SeriesPreprocessor:
         step: distance of two rows of the training data, see `SeriesSet.step`; None if irregular or unknown.
         time_kind: see `SeriesSet.time_kind`.
         units: of the channels, None where unknown; None altogether if no unit is known.
+        time_format: see `SeriesSet.time_format`; a new file in which 05/03 may be both is read by it.
     """
 
     channels: tuple[str, ...] = ()
@@ -73,6 +77,7 @@ class SeriesPreprocessor:
     step: float | None = None
     time_kind: str = "rows"
     units: tuple[str | None, ...] | None = None
+    time_format: str | None = None
 
     def fit(self, raw: SeriesSet) -> SeriesPreprocessor:
         """Fitted on ``raw``; in float64, in chunks of rows: long recordings lose no digits and take no memory."""
@@ -98,6 +103,7 @@ class SeriesPreprocessor:
             step=like.step,
             time_kind=like.time_kind,
             units=like.units,
+            time_format=like.time_format,
         )
 
     def __call__(self, raw: SeriesSet) -> SeriesSet:
@@ -108,6 +114,13 @@ class SeriesPreprocessor:
         """
         self.check(raw)
         return replace(raw, values=self.standardised(raw.values))
+
+    def completed(self, raw: SeriesSet) -> SeriesSet:
+        """New data with missing rows where it leaves some out, if the training data was regular and at its rate."""
+        step = usual_step(raw)
+        if self.step is None or step is None or raw.step is not None or not self._same_rate(raw, step):
+            return raw
+        return with_missing_rows(raw, step)
 
     def standardised(self, raw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Values ``(rows, C)`` of the channels; unchecked."""
@@ -127,20 +140,30 @@ class SeriesPreprocessor:
                     f"channel {name!r} is in {given!r}, the training data had it in {trained!r}: convert it, or "
                     "correct the unit (data.units, the metadata of the file) if it is wrong"
                 )
-        if self.step is not None and raw.time_kind != "rows":
-            unit = " s" if self.time_kind == "datetime" else ""
-            if raw.time_kind != self.time_kind:
-                raise ValueError(f"times are of kind {raw.time_kind!r}, the training data had {self.time_kind!r}")
-            if raw.step is None:
-                raise ValueError(
-                    f"the rows are at irregular times, the training data had one every {self.step:g}{unit}: "
-                    f"resample to that grid"
-                )
-            if not math.isclose(raw.step, self.step, rel_tol=RATE_TOLERANCE):
-                raise ValueError(
-                    f"one row every {raw.step:g}{unit}, the training data had one every {self.step:g}{unit}: "
-                    f"resample to that grid"
-                )
+        if self.step is None or raw.time_kind == "rows":
+            return
+        if raw.time_kind != self.time_kind:
+            raise ValueError(f"times are of kind {raw.time_kind!r}, the training data had {self.time_kind!r}")
+        step = raw.step if raw.step is not None else usual_step(raw)
+        unit = " s" if self.time_kind == "datetime" else ""
+        training = f"the training data had one every {self.step:g}{unit}"
+        grid = f"{self.step:g}{unit.strip()}"
+        resample = f"resample to that grid (data.resample={grid}, or embed read_series(…, resample={grid!r}))"
+        if step is None:
+            raise ValueError(f"the rows are at irregular times, {training}: {resample}")
+        if not self._same_rate(raw, step):
+            raise ValueError(f"one row every {step:g}{unit}, {training}: {resample}")
+        if raw.step is None:
+            warnings.warn(
+                f"the rows are at irregular times, {training}: they are taken as if they were regular; or {resample}",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _same_rate(self, raw: SeriesSet, step: float) -> bool:
+        """Is ``step``, of ``raw``, that of the training data?"""
+        assert self.step is not None
+        return raw.time_kind == self.time_kind and math.isclose(step, self.step, rel_tol=RATE_TOLERANCE)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -151,6 +174,7 @@ class SeriesPreprocessor:
             "step": self.step,
             "time_kind": self.time_kind,
             "units": None if self.units is None else list(self.units),
+            "time_format": self.time_format,
         }
 
     @classmethod
@@ -162,6 +186,7 @@ class SeriesPreprocessor:
             step=state["step"],
             time_kind=state["time_kind"],
             units=None if state.get("units") is None else tuple(state["units"]),
+            time_format=state.get("time_format"),
         )
 
 

@@ -42,6 +42,7 @@ def read_rows(tables: list[Table], columns: Columns) -> Rows:
         else:
             break
     rows.finish()
+    rows.time_format = None if time_format == "ISO8601" else time_format
     doubtful = len(columns.formats) > 1 and time_format == columns.formats[0] and not str(time_format).startswith("%d.")
     if doubtful and rows.times is not None:
         days = rows.times.astype("datetime64[ns]").astype("datetime64[D]")
@@ -75,6 +76,7 @@ class Rows:
         self.values = np.empty((known, len(columns.channels)), dtype=np.float32)
         self.codes = np.empty(known, dtype=np.int32)
         self.times: Times | None = None
+        self.time_format: str | None = None  # see `SeriesSet`; known when all is read
         if columns.time is not None:
             self.times = np.empty(known, dtype=np.int64) if columns.datetimes else np.empty(known, dtype=np.float64)
         self.labels = None if columns.label is None else np.empty(known, dtype=np.int32)

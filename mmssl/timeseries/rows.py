@@ -62,7 +62,8 @@ def series_from_rows(
         label_names: what the label codes stand for.
         static: see `SeriesSet`.
         regularity: what to do about irregular times.
-        check: look for channels that cannot be used; False where the rows are a part of the data only.
+        check: look for channels that nothing can be learnt from; False where the rows are a part of the data only, or
+            only embedded.
 
     Raises:
         ValueError: repeated times, infinite values, a channel without a value, or a grid far finer than the data.
@@ -86,6 +87,8 @@ def series_from_rows(
     )
     if check:
         check_channels(series)
+    else:
+        refuse_infinite(series)
     series, labels = _regular(series, labels, regularity)
     return series if labels is None else replace(series, labels=_labels(labels, label_names, series.offsets))
 
@@ -107,20 +110,10 @@ def _regular(
 
 def check_channels(series: SeriesSet) -> None:
     """Refuse channels without a value or with infinite ones; warn of constant ones, which carry no information."""
-    low = np.fmin.reduce(series.values, axis=0)  # NaN where a channel has no value at all
-    high = np.fmax.reduce(series.values, axis=0)
-    empty = [name for name, value in zip(series.channels, low, strict=True) if np.isnan(value)]
-    if empty:
-        raise ValueError(
-            f"{_count(empty, 'channel')} {_names(empty)} {'has' if len(empty) == 1 else 'have'} no value in any row; "
-            "list the other channels in data.channels to leave it out"
-        )
-    for c in np.flatnonzero(np.isinf(low) | np.isinf(high)):
-        rows = np.flatnonzero(np.isinf(series.values[:, c]))
-        raise ValueError(
-            f"channel {series.channels[c]!r} has {_count(len(rows), 'infinite value')} (or beyond float32), the first "
-            f"in {where(series, int(rows[0]))}; replace them by empty cells to treat them as missing"
-        )
+    low, high = _range(series)
+    if empty := _empty(series, low):
+        raise ValueError(f"{empty}; list the other channels in data.channels to leave it out")
+    refuse_infinite(series)
     constant = [series.channels[c] for c in np.flatnonzero(low == high)]
     if constant and len(series.values) > 1:
         warnings.warn(
@@ -129,6 +122,35 @@ def check_channels(series: SeriesSet) -> None:
             UserWarning,
             stacklevel=2,
         )
+
+
+def refuse_infinite(series: SeriesSet) -> None:
+    """Raise a ValueError that names the first infinite value."""
+    low, high = _range(series)
+    for c in np.flatnonzero(np.isinf(low) | np.isinf(high)):
+        rows = np.flatnonzero(np.isinf(series.values[:, c]))
+        raise ValueError(
+            f"channel {series.channels[c]!r} has {_count(len(rows), 'infinite value')} (or beyond float32), the first "
+            f"in {where(series, int(rows[0]))}; replace them by empty cells to treat them as missing"
+        )
+
+
+def warn_of_empty(series: SeriesSet) -> None:
+    """Warn of channels without a value, in data that is only embedded."""
+    if empty := _empty(series, _range(series)[0]):
+        warnings.warn(f"{empty}: embedded as missing", UserWarning, stacklevel=3)
+
+
+def _range(series: SeriesSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Lowest and highest value of each channel ``(C,)``, NaN where it has none at all."""
+    return np.fmin.reduce(series.values, axis=0), np.fmax.reduce(series.values, axis=0)
+
+
+def _empty(series: SeriesSet, low: npt.NDArray[np.float32]) -> str:
+    """The channels without a value, as the beginning of a message; empty if there are none."""
+    empty = [series.channels[c] for c in np.flatnonzero(np.isnan(low))]
+    verb = "has" if len(empty) == 1 else "have"
+    return f"{_count(empty, 'channel')} {_names(empty)} {verb} no value in any row" if empty else ""
 
 
 def _step(series: SeriesSet) -> float | None:

@@ -39,6 +39,7 @@ class SeriesSet:
         label_policy: the label of a window whose rows have several: none (``"drop"``), the one of most rows
             (``"majority"``, unlabelled rows counting like a class, and of equally many the first by name) or that of
             its last row (``"last"``).
+        time_format: how the times were written, where they are text that is not ISO 8601; else None.
     """
 
     values: npt.NDArray[np.float32]
@@ -53,6 +54,7 @@ class SeriesSet:
     static: Mapping[str, Labels] = field(default_factory=dict)
     units: tuple[str | None, ...] | None = None
     label_policy: LabelPolicy = "drop"
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
         rows, channels = self.values.shape

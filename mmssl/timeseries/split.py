@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,6 @@ import numpy.typing as npt
 from mmssl.timeseries.series import SeriesSet, encode_labels
 from mmssl.timeseries.times import span_text
 
-SplitBy = Literal["auto", "entity", "time"]
 FEW_ENTITIES = 8  # with fewer, a test set of whole entities says little; then the later part of each is held out
 
 
@@ -28,7 +26,7 @@ class Split:
 def split_series(
     series: SeriesSet,
     *,
-    by: SplitBy = "auto",
+    by: str = "auto",
     test_fraction: float = 0.3,
     seed: int = 0,
     group: str | None = None,
@@ -48,6 +46,25 @@ def split_series(
     Raises:
         ValueError: the wanted split is impossible for this data.
     """
+    classes = _entity_classes(series)
+    kind = kind_of_split(classes, by=by, test_fraction=test_fraction, group=group, gap=gap)
+    if kind == "time":
+        return _by_time(series, test_fraction, gap)
+    if group is not None:
+        held, sentence = held_out_groups(series, group, test_fraction, seed)
+    else:
+        held, sentence = held_out_entities(classes, test_fraction, seed)
+    return Split(series.select(np.flatnonzero(~held)), series.select(np.flatnonzero(held)), kind, sentence)
+
+
+def kind_of_split(
+    classes: npt.NDArray[np.int64], *, by: str, test_fraction: float, group: str | None, gap: int | float
+) -> str:
+    """``"entity"``, ``"group"`` or ``"time"``, for what `split_series` is given and the class of each entity.
+
+    Raises:
+        ValueError: the settings are impossible, or contradict each other.
+    """
     if not 0 < test_fraction < 1:
         raise ValueError(f"data.test_fraction must lie between 0 and 1, got {test_fraction}")
     if by not in ("auto", "entity", "time"):
@@ -56,22 +73,16 @@ def split_series(
         raise ValueError(f"data.split_gap must not be negative, got {gap}")
     if group is not None and by == "time":
         raise ValueError(f"data.group={group} holds out whole groups, data.split=time a part of each; leave out one")
-    classes = _entity_classes(series)
-    if group is not None:
-        by = "entity"
-    elif gap > 0 and by == "auto":
-        by = "time"
-    if by == "auto":
-        smallest = min(np.unique(classes, return_counts=True)[1].min(), len(series))
-        by = "entity" if len(series) >= FEW_ENTITIES and smallest >= 2 else "time"
-    if by == "time":
-        return _by_time(series, test_fraction, gap)
-    if gap > 0:
+    if gap > 0 and (group is not None or by == "entity"):
         raise ValueError("data.split_gap lies between an earlier and a later part: it needs data.split=time")
     if group is not None:
-        held, sentence = held_out_groups(series, group, test_fraction, seed)
-        return Split(series.select(np.flatnonzero(~held)), series.select(np.flatnonzero(held)), "group", sentence)
-    return _by_entity(series, classes, test_fraction, seed)
+        return "group"
+    if by == "entity" and len(classes) < 2:
+        raise ValueError("data.split=entity needs at least two entities, got one; use data.split=time")
+    if by != "auto":
+        return by
+    smallest = np.unique(classes, return_counts=True)[1].min()
+    return "entity" if len(classes) >= FEW_ENTITIES and smallest >= 2 and not gap > 0 else "time"
 
 
 def held_out(classes: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
@@ -88,12 +99,10 @@ def held_out(classes: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.
     return held
 
 
-def _by_entity(series: SeriesSet, classes: npt.NDArray[np.int64], fraction: float, seed: int) -> Split:
-    if len(series) < 2:
-        raise ValueError("data.split=entity needs at least two entities, got one; use data.split=time")
+def held_out_entities(classes: npt.NDArray[np.int64], fraction: float, seed: int) -> tuple[npt.NDArray[np.bool_], str]:
+    """Which of the entities with these classes are the test part ``(entities,)``; and a sentence."""
     held = held_out(classes, fraction, seed)
-    sentence = f"by entity: {(~held).sum():,} entities train, {held.sum():,} other entities test"
-    return Split(series.select(np.flatnonzero(~held)), series.select(np.flatnonzero(held)), "entity", sentence)
+    return held, f"by entity: {(~held).sum():,} entities train, {held.sum():,} other entities test"
 
 
 def held_out_groups(series: SeriesSet, group: str, fraction: float, seed: int) -> tuple[npt.NDArray[np.bool_], str]:

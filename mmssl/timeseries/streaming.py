@@ -16,7 +16,7 @@ from mmssl.timeseries.options import Reading
 from mmssl.timeseries.pieces import Pieces, open_pieces
 from mmssl.timeseries.preprocess import Moments, SeriesPreprocessor
 from mmssl.timeseries.series import encode_labels
-from mmssl.timeseries.split import FEW_ENTITIES, held_out, held_out_groups
+from mmssl.timeseries.split import held_out_entities, held_out_groups, kind_of_split
 from mmssl.timeseries.streamed import StreamedWindows
 from mmssl.timeseries.survey import Survey, survey
 from mmssl.timeseries.times import span_text, time_text
@@ -60,14 +60,12 @@ def load_streamed(cfg: DataConfig, how: Reading, *, min_length: int, seed: int) 
     _check_channels(found)
     lines = [_describe(pieces, found)]
     if cfg.test_path is not None:
-        other = survey(open_pieces(cfg.test_path, pieces.how), length=cfg.window, stride=cfg.stride).windows
-        train, test, split, sentence = (
-            found.windows,
-            other,
-            "test-path",
-            f"train on {cfg.path}, test on {cfg.test_path}",
-        )
-    elif not found.windows.label_names:
+        series = found.windows.series
+        training = SeriesPreprocessor(step=series.step, time_kind=series.time_kind)
+        new = replace(open_pieces(cfg.test_path, pieces.how), training=training)
+        train, test, split = found.windows, survey(new, length=cfg.window, stride=cfg.stride).windows, "test-path"
+        sentence = f"train on {cfg.path}, test on {cfg.test_path}"
+    elif cfg.label is None:
         train, test, split = found.windows, None, "none"
         sentence = "no labels: all of it is learnt from, none is held out"
     else:
@@ -95,24 +93,18 @@ def _parted(cfg: DataConfig, found: Survey, seed: int) -> tuple[StreamedWindows,
     windows = found.windows
     gap = span("data.split_gap", cfg.split_gap, windows.series.time_kind, cfg.time) or 0
     classes = _entity_classes(windows)
-    by = cfg.split
-    if cfg.group is not None:
-        held, sentence = held_out_groups(windows.series, cfg.group, cfg.test_fraction, seed)
-        by = "group"
-    if by == "auto":
-        smallest = min(np.unique(classes, return_counts=True)[1].min(), len(classes))
-        by = "entity" if len(classes) >= FEW_ENTITIES and smallest >= 2 and not gap else "time"
-    if by == "entity":
-        held = held_out(classes, cfg.test_fraction, seed)
-        sentence = f"by entity: {(~held).sum():,} entities train, {held.sum():,} other entities test"
-    if by == "time":
+    kind = kind_of_split(classes, by=cfg.split, test_fraction=cfg.test_fraction, group=cfg.group, gap=gap)
+    if kind == "time":
         early, late = _early_and_late(found, cfg.test_fraction, gap)
         apart = f", {span_text(gap, windows.series.time_kind)} apart" if gap else ""
         sentence = f"by time: the first {1 - cfg.test_fraction:.0%} of each entity train{apart}, the rest tests"
+        return windows.subset(early), windows.subset(late), f"time/{cfg.test_fraction:g}", sentence
+    if cfg.group is not None:
+        held, sentence = held_out_groups(windows.series, cfg.group, cfg.test_fraction, seed)
     else:
-        late = held[windows.entity]
-        early = ~late
-    return windows.subset(early), windows.subset(late), f"{by}/{cfg.test_fraction:g}", sentence
+        held, sentence = held_out_entities(classes, cfg.test_fraction, seed)
+    late = held[windows.entity]
+    return windows.subset(~late), windows.subset(late), f"{kind}/{cfg.test_fraction:g}", sentence
 
 
 def _early_and_late(found: Survey, fraction: float, gap: int | float) -> tuple[Chosen, Chosen]:

@@ -13,7 +13,7 @@ from mmssl.timeseries.preprocess import Moments
 from mmssl.timeseries.rows import REGULAR
 from mmssl.timeseries.series import SeriesSet, Windows, as_objects, cut_windows
 from mmssl.timeseries.streamed import Index, StreamedWindows
-from mmssl.timeseries.times import time_text, where
+from mmssl.timeseries.times import time_text
 
 READERS = 2  # threads
 
@@ -84,7 +84,6 @@ class _Log:
         entity = np.array([self.ids.setdefault(name, len(self.ids)) for name in series.ids.tolist()])
         for i, code in enumerate(entity.tolist()):
             begin, end = series.offsets[i], series.offsets[i + 1]
-            _refuse_infinite(series, begin, end)
             moments = Moments.of([series.values[begin:end]])
             self.moments[code] = self.moments[code].joined(moments) if code in self.moments else moments
             first, last = (0, 0) if series.times is None else (series.times[begin], series.times[end - 1])
@@ -195,16 +194,6 @@ class _Log:
                     f"static column {name!r} of entity {list(self.ids)[code]!r} is {known[code]!r} in one place and "
                     f"{value!r} in another; static columns have one value an entity"
                 )
-
-
-def _refuse_infinite(series: SeriesSet, begin: int, end: int) -> None:
-    bad = np.argwhere(np.isinf(series.values[begin:end]))
-    if len(bad):
-        row, channel = bad[0]
-        raise ValueError(
-            f"channel {series.channels[channel]!r} has an infinite value (or one beyond float32) in "
-            f"{where(series, int(begin + row))}; replace it by an empty cell to treat it as missing"
-        )
 
 
 def _common_step(steps: list[float | None]) -> float | None:

@@ -106,3 +106,8 @@ def test_a_method_that_does_not_go_with_the_encoder_says_so_before_anything_is_s
     with pytest.raises(ValueError, match=r"7 features over time, and future=9 .*take a smaller future"):
         quick("tstcc", tmp_path, method=TSTCCConfig(future=9))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_window_of_a_single_patch_is_named_with_the_settings_that_change_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"windows of 40 rows are a single patch of model\.patch=40.* data\.window"):
+        quick("mae", tmp_path, model=ModelConfig(name="patch", patch=40))

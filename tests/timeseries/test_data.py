@@ -261,6 +261,14 @@ def test_numeric_times_fall_into_the_bin_that_they_are_written_in() -> None:
     np.testing.assert_allclose(series.times, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("rate", [20, 30, 250, 1000])
+@pytest.mark.parametrize("start", [0.0, 1.7e9])
+def test_seconds_since_1970_meet_the_grid_of_their_own_rate_row_by_row(rate: int, start: float) -> None:
+    frame = pd.DataFrame({"t": start + np.arange(2000) / rate, "x": np.arange(2000.0)})
+    series = read_series(frame, time="t", resample=1 / rate)
+    assert series.values[:, 0].tolist() == list(range(2000))
+
+
 def test_a_bin_has_its_last_label_and_an_empty_one_that_of_neighbours_who_agree() -> None:
     frame = pd.DataFrame({"t": [0, 1, 4, 8, 9], "x": [1.0, 2, 3, 4, 5], "y": ["a", "b", "b", "c", None]})
     series = read_series(frame, time="t", label="y", resample=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from mmssl.timeseries.data import describe, read_series
 from mmssl.timeseries.dataset import DataConfig, load_data, reading
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.encoders.build import build_encoder
+from mmssl.timeseries.grid import with_missing_rows
 from mmssl.timeseries.preprocess import SeriesPreprocessor
 from mmssl.timeseries.series import SeriesSet, as_objects, cut_windows
 from mmssl.timeseries.split import split_series
@@ -88,7 +90,9 @@ def test_without_times_values_are_held_for_so_many_rows() -> None:
 @pytest.mark.parametrize(("options", "problem"), [
     ({"hold": 5, "time": "t"}, r"data\.hold=5 is no fixed step of time"),
     ({"hold": "0s", "time": "t"}, r"data\.hold must be positive"),
-    ({"max_gap": "-1s", "time": "t"}, r"data\.max_gap must be positive"),
+    ({"hold": "-1s", "time": "t"}, r"data\.hold must not be negative, got -1s"),
+    ({"max_gap": -2}, r"data\.max_gap must not be negative, got -2"),
+    ({"max_gap": "+5", "time": "t"}, r"data\.max_gap=\+5 is no fixed step of time \(it has no unit\)"),
     ({"max_gap": "1s"}, r"data\.max_gap=1s is no number, but there is no data\.time: give rows"),
     ({"label_policy": "first"}, r"data\.label_policy must be drop, majority or last, got 'first'"),
     ({"clock_reset": "ignore", "time": "t"}, r"data\.clock_reset must be sort, split or error, got 'ignore'"),
@@ -97,6 +101,14 @@ def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], proble
     frame = pd.DataFrame({"t": at(0, 1), "x": [1.0, 2]})
     with pytest.raises(ValueError, match=problem):
         read_series(frame, channels="x", **options)
+
+
+@pytest.mark.parametrize(("text", "step"), [
+    (".5s", 0.5), ("+2s", 2.0), ("0.5s", 0.5), ("s", 1.0), ("min", 60.0), ("2h30min", 9000.0),
+])  # fmt: skip
+def test_a_span_is_read_as_it_is_written(text: str, step: float) -> None:
+    frame = pd.DataFrame({"t": at(0, 10000), "x": [1.0, 2]})
+    assert read_series(frame, time="t", resample=text, max_gap="1s").step == step
 
 
 def test_arrays_have_no_times_to_repair() -> None:
@@ -325,6 +337,94 @@ def test_an_embedder_keeps_how_data_is_read(tmp_path: Path) -> None:
     assert (again.hold, again.max_gap, again.clock_reset, list(again.static)) == ("3", "5", "split", ["site"])
 
 
+def test_a_row_that_is_lost_in_new_data_is_a_missing_one(tmp_path: Path) -> None:
+    """As the same table with an empty row in its place."""
+    plant().to_parquet(tmp_path / "a.parquet")
+    embedder = embedder_for(str(tmp_path / "a.parquet"))
+    lost, empty = plant().drop(index=[25, 26, 33, 98]), plant()
+    empty.loc[[25, 26, 33, 98], "x"] = np.nan
+    pd.testing.assert_frame_equal(embedder.embed(lost), embedder.embed(empty))
+    pd.testing.assert_frame_equal(embedder.embed(embedder.read(lost)), embedder.embed(empty))
+    fast = lost.assign(t=lost["t"] / 2)
+    with pytest.raises(ValueError, match=r"one row every 0\.5, the training data had one every 1: resample"):
+        embedder.embed(fast)
+
+
+def test_vectors_of_single_rows_are_not_given_for_rows_that_nobody_asked_for(tmp_path: Path) -> None:
+    plant().to_parquet(tmp_path / "a.parquet")
+    arguments: dict[str, Any] = {"in_channels": 1, "dim": 4, "hidden": 4, "depth": 2}
+    encoder = build_encoder("dilated", **arguments).eval()
+    embedder = replace(embedder_for(str(tmp_path / "a.parquet")), encoder=encoder, arguments=arguments)
+    lost = read_series(plant().head(20).drop(index=[7, 8]), id="machine", time="t", channels=["x"])
+    with pytest.raises(ValueError, match=r"2 rows are missing between those of 'm0'.* give embedder\.read\(series\)"):
+        embedder.timestamps(lost)
+    assert embedder.timestamps(embedder.read(lost)).shape == (20, 4)
+
+
+def test_a_test_set_may_miss_rows_and_a_whole_channel(tmp_path: Path) -> None:
+    both = plant(y=np.arange(160.0))
+    both.to_parquet(tmp_path / "a.parquet")
+    both.assign(y=np.nan).drop(index=[5]).to_parquet(tmp_path / "b.parquet")
+    cfg = DataConfig(
+        path=str(tmp_path / "a.parquet"), test_path=str(tmp_path / "b.parquet"), id="machine", time="t",
+        channels=["x", "y"], label="site", window=20,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="channel 'y' has no value in any row: embedded as missing"):
+        data = load_data(cfg)
+    assert data.test is not None
+    missing = np.isnan(data.test.fetch(np.array([0]))[0])
+    assert missing[:, 1].all()
+    assert np.flatnonzero(missing[:, 0]).tolist() == [5]
+
+
+def test_new_data_of_a_dead_sensor_is_embedded_as_missing(tmp_path: Path) -> None:
+    plant().to_parquet(tmp_path / "a.parquet")
+    embedder = embedder_for(str(tmp_path / "a.parquet"))
+    with pytest.warns(UserWarning, match="channel 'x' has no value in any row: embedded as missing"):
+        assert np.isfinite(embedder.embed(plant(x=np.nan)).to_numpy()).all()
+    with pytest.raises(ValueError, match="channel 'x' has 160 infinite values"):
+        embedder.embed(plant(x=np.inf))
+
+
+def test_new_dates_that_fit_both_orders_are_read_as_the_training_data_was(tmp_path: Path) -> None:
+    """Days up to 12 would be months, with a warning, if nothing else were known."""
+    steps = pd.date_range("2026-03-01", periods=160, freq="3h")
+    states = np.where(np.arange(160) % 80 < 40, "idle", "busy")
+    frame = plant(machine="m0", t=steps.strftime("%d/%m/%Y %H:%M"), state=states)
+    early = frame.head(80)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    early.to_csv(tmp_path / "b.csv", index=False)
+    embedder = embedder_for(str(tmp_path / "a.csv"), test_path=str(tmp_path / "b.csv"), label="state")
+    again = SeriesEmbedder.from_state(embedder.state(), embedder.encoder.state_dict(), "cpu")
+    for one in (embedder, again):
+        assert one.read(tmp_path / "b.csv").times.tolist() == steps[:80].as_unit("ns").asi8.tolist()  # type: ignore[union-attr]
+    for other in ("%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M"):
+        assert embedder.read(early.assign(t=steps[:80].strftime(other))).step == 3 * 3600
+
+
+def test_missing_rows_are_added_within_the_stretches_of_entities_and_no_measured_time_moves() -> None:
+    frame = pd.DataFrame({
+        "id": ["a"] * 5 + ["b"] * 4,
+        "t": at(0.1, 1, 3.9, 30, 31, 5, 6, 9, 10),
+        "x": np.arange(9.0),
+        "y": ["u", "u", "u", "v", "v", "u", "u", "v", "v"],
+    })  # fmt: skip
+    series = read_series(frame, id="id", time="t", label="y", max_gap="10s")
+    full = with_missing_rows(series, 1.0)
+    np.testing.assert_equal(rows(full), [[0, 1, np.nan, np.nan, 2], [3, 4], [5, 6, np.nan, np.nan, 7, 8]])
+    assert (series.step, full.step) == (None, 1.0)
+    assert full.labels is not None
+    assert full.labels.tolist() == [*"uuuuuvvuu", None, None, *"vv"]
+    assert full.times is not None
+    assert full.times.tolist() == [t.value for t in at(0.1, 1, 2, 3, 3.9, 30, 31, 5, 6, 7, 8, 9, 10)]
+
+
+@pytest.mark.parametrize("times", [[0.0, 1, 2, 2.3, 4], [0.0, 1, 2, 3, 1000]])
+def test_rows_that_no_regular_recording_can_have_left_out_are_not_added(times: list[float]) -> None:
+    series = read_series(pd.DataFrame({"t": times, "x": 1.0 * np.arange(5)}), time="t")
+    assert with_missing_rows(series, 1.0) is series
+
+
 def test_a_large_folder_is_embedded_piece_by_piece(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
@@ -336,6 +436,11 @@ def test_a_large_folder_is_embedded_piece_by_piece(tmp_path: Path) -> None:
     assert cast_dim(embedder) == parts.shape[1] - 1
     pd.testing.assert_frame_equal(parts, whole, atol=1e-5)
     pd.testing.assert_frame_equal(pd.concat(list(embedder.embed_parts(folder))), whole)
+    lost = pa.Table.from_pandas(plant().drop(index=[25, 33, 98]), preserve_index=False)
+    pa.parquet.write_table(lost, folder / "a.parquet", row_group_size=157)
+    whole = embedder.embed(folder)
+    assert len(whole) == len(parts)
+    pd.testing.assert_frame_equal(pd.concat(list(embedder.embed_parts(folder, memory=1))), whole, atol=1e-5)
 
 
 def cast_dim(embedder: SeriesEmbedder) -> int:

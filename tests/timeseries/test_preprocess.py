@@ -27,7 +27,7 @@ def drawn(rows: int = 50, *, seed: int = 0, names: tuple[str, ...] = NAMES, **mo
 
 
 def timed(step: float | None, kind: str = "datetime") -> SeriesSet:
-    return drawn(time_kind=kind, times=np.arange(50, dtype=np.int64), step=step)
+    return drawn(time_kind=kind, times=np.arange(50, dtype=np.int64) * 10**8, step=step)
 
 
 def test_mean_and_deviation_are_those_of_the_training_rows_and_of_no_other() -> None:
@@ -111,7 +111,11 @@ def test_a_channel_more_is_named() -> None:
     ("new", "message"),
     [
         (timed(1.0), "one row every 1 s, the training data had one every 0.1 s: resample"),
-        (timed(None), "the rows are at irregular times, the training data had one every 0.1 s: resample"),
+        (drawn(time_kind="datetime"), "the rows are at irregular times, the training data had one every 0.1 s: resam"),
+        (
+            replace(timed(None), times=np.arange(50) ** 2),
+            r"one row every \S+ s, the training data had one every 0.1 s: r",
+        ),
         (timed(0.1, "number"), "times are of kind 'number', the training data had 'datetime'"),
     ],
 )
@@ -124,6 +128,12 @@ def test_another_rate_is_named(new: SeriesSet, message: str) -> None:
 @pytest.mark.parametrize("new", [timed(0.1), timed(0.102), drawn()])
 def test_the_same_rate_or_rows_without_times_are_taken(new: SeriesSet) -> None:
     assert SeriesPreprocessor().fit(timed(0.1))(new).channels == NAMES
+
+
+def test_irregular_times_of_the_same_rate_are_taken_with_a_warning() -> None:
+    fitted = SeriesPreprocessor().fit(timed(0.1))
+    with pytest.warns(UserWarning, match="irregular times, the training data had one every 0.1 s: they are taken as"):
+        fitted(timed(None))
 
 
 def test_what_is_not_a_value_is_passed_on() -> None:

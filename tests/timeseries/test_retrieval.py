@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,48 @@ def test_a_moment_that_does_not_exist_is_answered_with_what_there_is(at: str, me
 def test_a_row_that_does_not_exist_is_answered_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'9' is no row of 'a', which has rows 0 to 8"):
         find_moment(SeriesSet.from_array(np.zeros((1, 9, 1)), ids=["a"]), "a/9")
+
+
+def test_moments_are_those_of_the_clock_that_the_data_was_read_by() -> None:
+    """Clocks in Berlin went back from 3:00 to 2:00 on 25 October 2026, at 1:00 UTC."""
+    utc = pd.date_range("2026-10-24 12:00", periods=300, freq="10min", tz="UTC")
+    shown = utc.tz_convert("Europe/Berlin").tz_localize(None)
+    frame = pd.DataFrame({"t": shown, "value": np.random.default_rng(0).normal(size=300)})
+    series = read_series(frame, time="t", time_zone="Europe/Berlin")
+    for row in (0, 74, 90, 299):  # summer time, summer time of the repeated hour, and winter
+        assert find_moment(series, shown[row].isoformat(), time_zone="Europe/Berlin") == (0, row)
+        assert find_moment(series, f"{utc[row].tz_localize(None).isoformat()}Z", time_zone="Europe/Berlin") == (0, row)
+    with pytest.raises(ValueError, match="has rows from 2026-10-24T14:00 to 2026-10-26T14:50"):
+        find_moment(series, "2026-10-26T15:00", time_zone="Europe/Berlin")
+    fitted = SeriesPreprocessor().fit(series)
+    local = replace(embedder(window=20), preprocessor=fitted, time_zone="Europe/Berlin", id=None)
+    query, found = similar_episodes(local, series, at="2026-10-26T14:40", k=100)
+    assert query.start == "2026-10-26T11:40"
+    assert {pd.Timestamp(episode.start) for episode in found} <= set(shown)
+    assert "2026-10-24T14:00" in {episode.start for episode in found}
+
+
+def restarted() -> SeriesSet:
+    """Rows from 100 to 139, then from 60 to 119: the clock was set back by 80."""
+    times = np.concatenate([np.arange(100.0, 140), np.arange(60.0, 120)])
+    frame = pd.DataFrame({"t": times, "value": np.random.default_rng(0).normal(size=100)})
+    return read_series(frame, time="t", clock_reset="split")
+
+
+def test_a_moment_is_found_though_the_clock_was_reset() -> None:
+    assert find_moment(restarted(), "60") == (0, 40)
+    assert find_moment(restarted(), "139") == (0, 39)
+    with pytest.raises(ValueError, match="'0' has rows from 60 to 139"):
+        find_moment(restarted(), "59")
+    with pytest.warns(UserWarning, match="the clock of '0' went back and showed this time 2 times; the first is taken"):
+        assert find_moment(restarted(), "110") == (0, 10)
+
+
+def test_no_episode_has_rows_from_both_sides_of_a_reset() -> None:
+    plain = replace(embedder(window=20), preprocessor=SeriesPreprocessor().fit(restarted()), id=None)
+    for at in ("61", "139"):
+        query, found = similar_episodes(plain, restarted(), at=at, k=100)
+        assert {float(episode.start) for episode in [query, *found]} <= {*range(100, 121), *range(60, 101)}
 
 
 def test_too_few_windows_are_refused() -> None:

@@ -126,4 +126,4 @@ def test_an_impossible_fraction_is_refused(fraction: float) -> None:
 
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="must be auto, entity or time, got 'random'"):
-        split_series(ragged([20]), by="random")  # type: ignore[arg-type]
+        split_series(ragged([20]), by="random")

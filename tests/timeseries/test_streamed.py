@@ -161,6 +161,46 @@ def test_a_gap_between_earlier_and_later_part_is_kept(tmp_path: Path) -> None:
     assert "45 s apart" in data.description
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(("settings", "problem"), [
+    ({"split": "random"}, "data.split must be auto, entity or time, got 'random'"),
+    ({"test_fraction": 1.5}, "data.test_fraction must lie between 0 and 1, got 1.5"),
+    ({"test_fraction": 0.0}, "data.test_fraction must lie between 0 and 1, got 0.0"),
+    ({"split": "entity", "split_gap": "60s"}, "data.split_gap lies between .* needs data.split=time"),
+    ({"group": "site", "split_gap": "60s"}, "data.split_gap lies between .* needs data.split=time"),
+    ({"group": "site", "split": "time"}, "data.group=site holds out whole groups"),
+    ({"split": "time", "split_gap": "-5s"}, "data.split_gap must not be negative, got -5s"),
+    ({"split": "entity", "id": None}, "data.split=entity needs at least two entities, got one"),
+    ({"label": "unknown"}, "no training window has a label in unknown"),
+])  # fmt: skip
+def test_splits_that_make_no_sense_are_refused_streamed_as_in_memory(
+    tmp_path: Path, settings: dict[str, Any], problem: str, in_memory: bool
+) -> None:
+    steps = pd.Timestamp("2024-05-01") + pd.to_timedelta(np.arange(ROWS * MACHINES), unit="s")
+    frame = recordings(unknown=pd.Series(np.nan, index=range(ROWS * MACHINES), dtype=object), t=steps)
+    path = write(tmp_path / "a", frame, files=1)
+    with pytest.raises(ValueError, match=problem):
+        load(path, in_memory=in_memory, **{"label": "state", **settings})
+
+
+def test_a_test_set_may_miss_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", recordings())
+    new = write(tmp_path / "b", recordings().drop(index=[2044, 2045, 2222]), files=1)
+    parts = [
+        load(path, in_memory=memory, test_path=new, label="state", stride=20, label_policy="last").test
+        for memory in (False, True)
+    ]
+    lost = []
+    for part in parts:
+        assert part is not None
+        lost.append(by_name(part, np.isnan(part.fetch(np.arange(len(part)))).all(axis=2).sum(axis=1)))
+    assert sum(lost[1].values()) == 3
+    shared = lost[0].keys() & lost[1].keys()
+    assert len(shared) > 100
+    assert all(lost[0][key] == lost[1][key] for key in shared)
+    assert sum(lost[0].values()) == 3
+
+
 def test_labels_of_windows_are_those_in_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "a", recordings())
     for policy in ("drop", "majority", "last"):
@@ -296,6 +336,13 @@ def test_what_needs_all_rows_at_once_is_refused(tmp_path: Path, settings: dict[s
         load(write(tmp_path / "a", recordings()), **settings)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("window", [0, 1])
+def test_a_window_that_is_too_short_is_named(tmp_path: Path, window: int, in_memory: bool) -> None:
+    with pytest.raises(ValueError, match=f"data.window={window} is too short: .* windows of at least 2 rows"):
+        load(write(tmp_path / "a", recordings()), window=window, in_memory=in_memory)
+
+
 def test_text_files_cannot_be_streamed(tmp_path: Path) -> None:
     recordings().to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(ValueError, match=r"cannot be streamed: data\.in_memory=false needs Parquet"):
@@ -317,7 +364,7 @@ def test_entities_scattered_over_all_pieces_are_refused(tmp_path: Path) -> None:
 def test_unusable_values_are_found_in_the_survey(tmp_path: Path) -> None:
     bad = recordings()
     bad.loc[1234, "load"] = np.inf
-    with pytest.raises(ValueError, match=r"channel 'load' has an infinite value .* entity 'm3' at 2024-05-01T00:00:34"):
+    with pytest.raises(ValueError, match=r"channel 'load' has 1 infinite value .* entity 'm3' at 2024-05-01T00:00:34"):
         load(write(tmp_path / "a", bad))
     with pytest.raises(ValueError, match="no value in any row of heat"):
         load(write(tmp_path / "b", recordings(heat=np.nan)))
