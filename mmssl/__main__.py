@@ -7,11 +7,16 @@ import ast
 import importlib.util
 import sys
 import warnings
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mmssl
 from mmssl.messages import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,15 +81,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _embed(chosen: argparse.Namespace) -> None:
     embedder = mmssl.load(chosen.run, device=chosen.device)
-    from mmssl.eval.embeddings import write_frame, write_parts
+    from mmssl.eval.embeddings import write_parts
 
-    if hasattr(embedder, "embed_parts"):  # data that may be larger than memory
-        rows = write_parts(embedder.embed_parts(chosen.data), chosen.out)
-    else:
-        frame = embedder.embed(chosen.data)
-        write_frame(frame, chosen.out)
-        rows = len(frame)
+    rows = write_parts(_parts(embedder, chosen.data), chosen.out)
+    _print_drift(embedder, chosen.data)
     print(f"{rows:,} embeddings of {embedder.dim} numbers: {chosen.out}")
+
+
+def _parts(embedder: Any, data: str) -> Iterable[pd.DataFrame]:
+    """Embeddings, in parts where data may be larger than memory."""
+    return embedder.embed_parts(data) if hasattr(embedder, "embed_parts") else [embedder.embed(data)]
+
+
+def _print_drift(embedder: Any, data: str) -> None:
+    """Of a table: its columns tell whether it was read as the training data was."""
+    if hasattr(embedder, "describe_drift"):
+        print(embedder.describe_drift(data))
 
 
 def _preview(chosen: argparse.Namespace) -> None:
@@ -138,18 +150,32 @@ def _search(chosen: argparse.Namespace) -> None:
 
 def _anomaly(chosen: argparse.Namespace) -> None:
     embedder = mmssl.load(chosen.run, device=chosen.device)
-    from mmssl.eval.embeddings import read_embeddings, write_frame
-    from mmssl.eval.novelty import novelty
+    from mmssl.eval.embeddings import read_embeddings, write_parts
+    from mmssl.eval.novelty import Novelty, novelty
 
-    frame = embedder.embed(chosen.data)
-    train = read_embeddings(Path(chosen.run) / "embeddings.parquet", split="train")
-    features = frame.filter(regex=r"^e\d+$")
-    found = novelty(train, features.to_numpy(dtype="float32"), distance=chosen.distance, rate=chosen.rate)
-    known = frame.drop(columns=features.columns)
-    write_frame(known.assign(score=found.scores, unusual=found.unusual), chosen.out)
+    train, known = read_embeddings(Path(chosen.run) / "embeddings.parquet", split="train")
+    groups = known["entity"].to_numpy() if "entity" in known else None
+    found: list[Novelty] = []
+
+    def scored(frame: pd.DataFrame) -> pd.DataFrame:
+        features = frame.filter(regex=r"^e\d+$")
+        found.append(
+            novelty(
+                train,
+                features.to_numpy(dtype="float32"),
+                distance=chosen.distance,
+                rate=chosen.rate,
+                groups=groups,
+                overlap=getattr(embedder, "overlap", 0),
+            )
+        )
+        return frame.drop(columns=features.columns).assign(score=found[-1].scores, unusual=found[-1].unusual)
+
+    rows = write_parts(map(scored, _parts(embedder, chosen.data)), chosen.out)
+    _print_drift(embedder, chosen.data)
     print(
-        f"{found.unusual.sum():,} of {len(frame):,} are unusual: their distance exceeds {found.threshold:.4g}, as that "
-        f"of {chosen.rate:.1%} of the training data does: {chosen.out}"
+        f"{sum(part.unusual.sum() for part in found):,} of {rows:,} are unusual: their distance exceeds "
+        f"{found[0].threshold:.4g}, as that of {chosen.rate:.1%} of the training data does: {chosen.out}"
     )
 
 

@@ -41,8 +41,8 @@ def write_embeddings(path: str | os.PathLike[str], features: Features, columns: 
         parquet.write_table(pa.table(arrays), unfinished)
 
 
-def read_embeddings(path: str | os.PathLike[str], *, split: str) -> Features:
-    """The features ``(n, D)`` of a part of what a run wrote, such as ``"train"``.
+def read_embeddings(path: str | os.PathLike[str], *, split: str) -> tuple[Features, pd.DataFrame]:
+    """The features ``(n, D)`` of a part of what a run wrote, such as ``"train"``, and what is known of each row.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -54,7 +54,8 @@ def read_embeddings(path: str | os.PathLike[str], *, split: str) -> Features:
     part = frame[frame["split"] == split] if "split" in frame else frame[:0]
     if part.empty:
         raise ValueError(f"{path} has no rows of split {split!r}; it is written at the end of a run")
-    return part.filter(regex=r"^e\d+$").to_numpy(dtype=np.float32)
+    features = part.filter(regex=r"^e\d+$")
+    return features.to_numpy(dtype=np.float32), part.drop(columns=features.columns)
 
 
 def write_frame(frame: pd.DataFrame | Sequence[pd.DataFrame], path: str | os.PathLike[str]) -> None:

@@ -5,8 +5,10 @@ A block is some row groups of a Parquet file, some record batches of a Feather f
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -29,9 +31,12 @@ from mmssl.tabular.tables import (
     arrow_batches,
     find_dialect,
     find_files,
+    later,
     open_table,
     parquet_batches,
     reading_file,
+    refuse_longer,
+    split_cells,
     suffix,
 )
 
@@ -68,7 +73,10 @@ def open_blocks(path: Path, *, names: Sequence[str] | None = None, missing: Sequ
             blocks += _text_blocks(file, names, missing)
         else:
             blocks += _typed_blocks(file)
-    return [block for block in blocks if block.rows]
+    filled = [block for block in blocks if block.rows]
+    if not filled:
+        raise ValueError(f"{path} has no rows; fill it or remove it")
+    return filled
 
 
 def _cells(file: Path, names: Sequence[str] | None) -> float:
@@ -105,7 +113,7 @@ def _typed_blocks(file: Path) -> list[Table]:
     blocks = []
     for groups in _gathered(counts, most=max(1, BLOCK_CELLS // len(table.columns))):
         begin, rows = int(first[groups[0]]), sum(counts[i] for i in groups)
-        place = partial(_counted_from, table, begin)
+        place = partial(later, table.place, begin)
         blocks.append(replace(table, rows=rows, batches=batches(groups), place=place))
     return blocks
 
@@ -124,18 +132,13 @@ def _gathered(counts: Sequence[int], *, most: int) -> Iterator[list[int]]:
         yield together
 
 
-def _counted_from(table: Table, begin: int, row: int) -> str:
-    return table.place(begin + row)
-
-
 # -------------------------------------------------------------------------------------------------------------- text
 
 
 def _text_blocks(file: Path, names: Sequence[str] | None, missing: Sequence[str]) -> list[Table]:
     if file.suffix.lower() == ".gz":
         raise ValueError(
-            f"{file} is compressed as a whole, so it cannot be read in blocks: unpack it, or convert it to Parquet; "
-            "data.in_memory=true reads all of it"
+            f"{file} is compressed as a whole, so it cannot be read in blocks: unpack it, or convert it to Parquet"
         )
     table, dialect = open_table(file, names=names, missing=missing), find_dialect(file, names, missing)
     with reading_file(file, "text"):
@@ -150,7 +153,7 @@ def _text_blocks(file: Path, names: Sequence[str] | None, missing: Sequence[str]
 
 
 def _lines(file: Path) -> tuple[list[int], list[int]]:
-    """Positions between which whole lines stand, and how many lines stand between them."""
+    """Positions between which whole lines stand, and how many of them, not counting blank ones at the end."""
     borders, lines = [0], []
     with file.open("rb") as opened:
         while chunk := opened.read(BLOCK_BYTES):
@@ -162,7 +165,8 @@ def _lines(file: Path) -> tuple[list[int], list[int]]:
                     "pandas.read_csv(…, chunksize=…) and pyarrow.parquet.ParquetWriter"
                 )
             borders.append(opened.tell())
-            lines.append(chunk.count(b"\n") + (not chunk.endswith(b"\n")))
+            filled = chunk.rstrip(b"\r\n")
+            lines.append(filled.count(b"\n") + bool(filled))
     return borders, lines
 
 
@@ -172,6 +176,9 @@ def _text_batches(file: Path, dialect: Dialect, begin: int, end: int, rows: int)
             with file.open("rb") as opened:
                 opened.seek(begin)
                 content = opened.read(end - begin)
+            first = content[: content.find(b"\n") + 1].decode("utf-8-sig")
+            with suppress(csv.Error):  # a cell that is longer than the csv module takes
+                refuse_longer(split_cells([first], dialect.delimiter)[0], dialect, file)
             header = 0 if begin == 0 and not dialect.bare else None
             frame = pd.read_csv(
                 io.BytesIO(content), dtype=dict.fromkeys(text, str), header=header, **dialect.options

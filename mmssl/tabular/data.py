@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mmssl.tabular.tables import MISSING, Table, find_files, frame_table, open_table, suggest
+from mmssl.tabular.tables import (
+    COMMA_NUMBER,
+    MISSING,
+    THOUSANDS,
+    Table,
+    find_files,
+    frame_table,
+    later,
+    open_table,
+    suggest,
+)
 from mmssl.tabular.tableset import Column, Kind, Part, TableSet
 
 Role = Literal["numeric", "categorical", "date"]
@@ -32,6 +42,8 @@ MONTHS = tuple(str(month) for month in range(1, 13))
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _DATES = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %d, %Y")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+_GROUPED = re.compile(rf"\s*{THOUSANDS}(?![.\d])")
+_WHOLE = re.compile(r"[+-]?\d+\.0+")
 _NAMELESS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # row numbers that pandas wrote beside the data
 
 Source = str | os.PathLike[str] | pd.DataFrame | npt.NDArray[Any]
@@ -79,8 +91,8 @@ def read_table(
         source: CSV (any delimiter), Parquet, Feather/Arrow, a folder of them, a DataFrame, or an array ``(N, M)`` whose
             columns are called x0, x1, …
         roles: of its columns, where they are not as they look.
-        names: of the columns of text files without a header.
-        missing: texts that stand for an empty cell.
+        names: of the columns of text files without a header, or of an array.
+        missing: texts that stand for an empty cell, beside the empty one.
         columns: those of the training data, for new data, which is then read in the same way.
 
     Raises:
@@ -90,7 +102,7 @@ def read_table(
     if isinstance(source, np.ndarray):
         if source.ndim != 2:
             raise ValueError(f"an array must have shape (rows, columns), got {source.shape}")
-        source = pd.DataFrame(source, columns=[f"x{i}" for i in range(source.shape[1])]).infer_objects()
+        source = pd.DataFrame(source, columns=list(names or [f"x{i}" for i in range(source.shape[1])])).infer_objects()
     if isinstance(source, pd.DataFrame):
         tables = [frame_table(source)]
     else:
@@ -116,6 +128,7 @@ def read_tables(
         columns, left_out = _choose(first, roles, missing)
     else:
         left_out = {}
+        _check_roles(first, Roles(label=roles.label, group=roles.group, time=roles.time))
         _refuse_lost_columns(first, columns)
         if roles.id not in first.columns:  # new rows need no names
             roles = replace(roles, id=None)
@@ -127,7 +140,7 @@ def read_tables(
                 f"{table.name} lacks {', '.join(map(repr, lost))}, which {first.name} has; the files of a folder need "
                 "the same columns: move it elsewhere, or list the columns in data.ignore"
             )
-    reading = _Reading(columns, roles, used, missing, regression=_is_regression(first, roles, missing))
+    reading = _Reading(columns, roles, used, missing, regression=_regression(first, roles, missing))
     reading.reserve(sum(table.rows or 0 for table in tables))
     for table in tables:
         reading.add(table)
@@ -151,7 +164,7 @@ def describe(table: TableSet) -> str:
         if found:
             lines.append(f"{kind}: {len(found)} ({_some(found)})")
     if table.left_out:
-        lines.append(f"left out: {_some([f'{name} ({why})' for name, why in table.left_out.items()])}")
+        lines.append(f"left out: {', '.join(f'{name} ({why})' for name, why in table.left_out.items())}")
     lost = np.isnan(table.values).mean(axis=0, dtype=np.float64)
     missing = [f"{c.name} {share:.1%}" for c, share in zip(table.columns, lost, strict=True) if share > 0]
     if missing:
@@ -191,6 +204,11 @@ def _check_roles(table: Table, roles: Roles) -> None:
     for i, (option, name) in enumerate(named):
         if name not in table.columns:
             raise ValueError(f"{option}: {table.name} has no column {name!r}; {suggest(name, table.columns)}")
+        if option != "data.ignore" and _is_nested(table.sample[name]):
+            raise ValueError(
+                f"{option}: column {name!r} of {table.name} holds lists or records, and a cell is one value: give each "
+                "of their values a column of its own"
+            )
         for other, same in named[:i]:
             if name == same and "data.time" not in (option, other):  # what orders the rows may be learnt from
                 raise ValueError(f"column {name!r} is named both as {other} and as {option}; take it out of one")
@@ -209,12 +227,20 @@ def _choose(table: Table, roles: Roles, missing: Sequence[str]) -> tuple[list[Co
             continue
         column = _known(table.sample[name], missing)
         role = forced.get(name)
+        if role is None and isinstance(column.dtype, pd.CategoricalDtype) and (table.declared or not _is_text(column)):
+            role = "categorical"
         if role is None:
-            role, why_not = _infer(column, name)
+            role, why_not = _infer(column, name, table.decimal)
+            if role == "numeric" and name in table.doubtful:
+                raise ValueError(
+                    f"column {name!r} of {table.name}: the point in {table.doubtful[name]} may stand before decimals "
+                    "or between thousands. In the first case name the column in data.numeric; in the second write the "
+                    "file without these points, or as Parquet"
+                )
             if role is None:
                 left_out[name] = why_not
                 continue
-        columns += _columns(name, column, role, table.name)
+        columns += _columns(name, column, role, table)
     if not columns:
         reasons = f": {_some([f'{name} ({why})' for name, why in left_out.items()])}" if left_out else ""
         raise ValueError(
@@ -227,21 +253,24 @@ def _choose(table: Table, roles: Roles, missing: Sequence[str]) -> tuple[list[Co
     return columns, left_out
 
 
-def _infer(column: pd.Series, name: str) -> tuple[Role | None, str]:
+def _infer(column: pd.Series, name: str, decimal: str) -> tuple[Role | None, str]:
     """What a column is, by its first rows; or None, and why it is left out.
 
     Args:
         column: without its missing cells.
+        name: of it.
+        decimal: what stands before the decimals in its table, if that is known.
     """
     if column.empty:
         return "numeric", ""  # a later row may tell more; one without any value is left out when scales are fitted
     if pd.api.types.is_bool_dtype(column):
         return "categorical", ""
     if pd.api.types.is_numeric_dtype(column):
-        whole = pd.api.types.is_integer_dtype(column) and len(column) >= FEW
-        if _NAMELESS.fullmatch(name) or (whole and bool((np.diff(column.to_numpy()) == 1).all())):
+        if _NAMELESS.fullmatch(name) or counts_rows(column):
             return None, "counts the rows"
         return "numeric", ""
+    if _is_nested(column):
+        return None, "lists and records are no cells"
     inside = pd.api.types.infer_dtype(column)
     if pd.api.types.is_datetime64_any_dtype(column) or inside in ("date", "datetime", "datetime64"):
         return "date", ""
@@ -249,7 +278,7 @@ def _infer(column: pd.Series, name: str) -> tuple[Role | None, str]:
         return "numeric", ""
     texts = column.astype(str)
     if not isinstance(column.dtype, pd.CategoricalDtype) or texts.nunique() > CLASSES:
-        if _numbers_of(texts, _decimal(texts)).notna().mean() > 0.5:
+        if _numbers_of(texts, _decimal(texts, decimal)).notna().mean() > 0.5:
             return "numeric", ""  # a price with a remark here and there: reading it names the cell
         if _date_format(texts) is not None:
             return "date", ""
@@ -259,19 +288,25 @@ def _infer(column: pd.Series, name: str) -> tuple[Role | None, str]:
     return "categorical", ""
 
 
-def _columns(name: str, known: pd.Series, role: Role, table: str) -> list[Column]:
+def counts_rows(column: pd.Series) -> bool:
+    """Is each cell one more than that before it, in neighbouring rows that are enough to tell?"""
+    whole = pd.api.types.is_integer_dtype(column) and len(column) >= FEW
+    return whole and bool((np.diff(column.to_numpy()) == 1).all())
+
+
+def _columns(name: str, known: pd.Series, role: Role, table: Table) -> list[Column]:
     """How a column is read: one of numbers or categories, or several for a date."""
     if role == "categorical":
         return [Column(name, "categorical", name)]
     if role == "numeric":
-        form = "," if _is_text(known) and _decimal(known.astype(str)) == "," else ""
+        form = _form(known, "" if name in table.doubtful else table.decimal)
         numbers = _numbers_of(known, form) if len(known) else pd.Series(dtype=float)
         return [Column(name, "numeric", name, origin=_origin(numbers.dropna().to_numpy(np.float64)), form=form)]
     date_format = _date_format(known.astype(str)) if _is_text(known) else ""
     if date_format is None:
         raise ValueError(
-            f"data.date: column {name!r} of {table} holds {known.astype(str).iloc[0]!r}, which is no date of a known "
-            "format; write dates as 2024-12-31, or 2024-12-31 23:59:59"
+            f"data.date: column {name!r} of {table.name} holds {known.astype(str).iloc[0]!r}, which is no date of a "
+            "known format; write dates as 2024-12-31, or 2024-12-31 23:59:59"
         )
     days = _days(known, date_format)
     kinds: dict[Part, Kind] = {"days": "numeric", "month": "categorical", "weekday": "categorical", "hour": "numeric"}
@@ -288,19 +323,35 @@ def _columns(name: str, known: pd.Series, role: Role, table: str) -> list[Column
     ]
 
 
-def _is_regression(table: Table, roles: Roles, missing: Sequence[str]) -> bool:
+def _regression(table: Table, roles: Roles, missing: Sequence[str]) -> Column | None:
+    """The label as numbers; None if it is classes, or there is none."""
     if roles.label is None or roles.task == "classification":
-        return False
-    if roles.task == "regression":
-        return True
+        return None
     known = _known(table.sample[roles.label], missing)
+    decimal = "" if roles.label in table.doubtful else table.decimal
+    label = Column(roles.label, "numeric", roles.label, form=_form(known, decimal))
+    if roles.task == "regression":
+        return label
     if known.empty or isinstance(known.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(known):
-        return False
-    numbers = _numbers_of(known, _decimal(known.astype(str)) if _is_text(known) else "")
-    if numbers.isna().any():
-        return False
-    whole = bool((numbers == numbers.round()).all())
-    return not whole or numbers.nunique() > CLASSES
+        return None
+    numbers = _numbers_of(known, label.form)
+    if numbers.isna().any() or (bool((numbers == numbers.round()).all()) and numbers.nunique() <= CLASSES):
+        return None
+    if roles.label in table.doubtful:
+        raise ValueError(
+            f"data.label={roles.label} of {table.name}: the point in {table.doubtful[roles.label]} may stand before "
+            "decimals or between thousands. In the first case set data.task=regression; in the second write the file "
+            "without these points, or as Parquet"
+        )
+    return label
+
+
+def _form(known: pd.Series, decimal: str) -> str:
+    """How numbers are read; see `Column` and `_infer`."""
+    if _is_text(known):
+        return _decimal(known.astype(str), decimal)
+    numbers = pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known)
+    return "," if numbers and decimal == "," else ""
 
 
 def _refuse_lost_columns(table: Table, columns: Sequence[Column]) -> None:
@@ -322,7 +373,12 @@ def _known(column: pd.Series, missing: Sequence[str]) -> pd.Series:
     if not _is_text(known):
         return known
     texts = known.astype(str).str.strip()
-    return known[~texts.isin(list(missing)).to_numpy()]
+    return known[~texts.isin(["", *missing]).to_numpy()]
+
+
+def _is_nested(column: pd.Series) -> bool:
+    """Does some cell hold several values?"""
+    return not all(isinstance(cell, Hashable) for cell in column)
 
 
 def _is_text(column: pd.Series) -> bool:
@@ -331,25 +387,41 @@ def _is_text(column: pd.Series) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) in ("string", "mixed", "mixed-integer")
 
 
-def _decimal(texts: pd.Series) -> str:
-    """A comma if it stands for the decimal point: in some cell, and no cell has a point or groups of thousands."""
-    some = texts.str.fullmatch(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
-    grouped = texts.str.fullmatch(r"\s*[-+]?\d{1,3}(,\d{3})+\s*")
-    points = texts.str.fullmatch(r"\s*[-+]?[\d,]*\.\d*([eE][-+]?\d+)?\s*")
-    return "," if bool((some & ~grouped).any()) and not bool(points.any()) else ""
+def _decimal(texts: pd.Series, decimal: str) -> str:
+    """A comma if it stands before decimals, in some cell or in the table, and no cell has a point there."""
+    some = texts.str.fullmatch(rf"\s*{COMMA_NUMBER}\s*")
+    grouped = texts.str.fullmatch(r"\s*[-+]?\d{1,3}(?:,\d{3})+\s*")
+    points = texts.str.fullmatch(r"\s*[-+]?[\d,]*\.\d*(?:[eE][-+]?\d+)?\s*")
+    thousands = texts.str.fullmatch(rf"\s*{THOUSANDS}\s*")
+    commas = decimal == "," or bool((some & ~grouped).any())
+    return "," if commas and not bool((points & ~thousands).any()) else ""
 
 
-def _numbers_of(column: pd.Series, decimal: str) -> pd.Series:
-    """float64, NaN where a cell is no number; durations are in seconds."""
+def _numbers_of(column: pd.Series, form: str, *, grouped: bool = True) -> pd.Series:
+    """float64, NaN where a cell is no number; durations are in seconds.
+
+    Args:
+        column: cells.
+        form: a comma if that stands before their decimals.
+        grouped: does a point stand between thousands then?
+    """
     if pd.api.types.is_timedelta64_dtype(column):
         return column.dt.total_seconds()
-    if decimal == ",":
-        column = column.astype(str).str.replace(",", ".", regex=False)
+    if form == "," and not pd.api.types.is_numeric_dtype(column):
+        column = column.map(partial(_with_point, grouped=grouped))
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
+        column = column.astype(object)  # whole numbers with a gap have no type of their own
     if pd.api.types.is_numeric_dtype(column):
         return column.astype("Float64").astype(float) if pd.api.types.is_extension_array_dtype(column) else column
     return pd.to_numeric(column.astype(object), errors="coerce").astype(float)
+
+
+def _with_point(cell: object, *, grouped: bool) -> object:
+    if not isinstance(cell, str):
+        return cell
+    if grouped and _GROUPED.match(cell):
+        cell = cell.replace(".", "")
+    return cell.replace(",", ".")
 
 
 def _date_format(texts: pd.Series) -> str | None:
@@ -390,11 +462,18 @@ class _Reading:
     """The rows of all tables in the order in which they are read."""
 
     def __init__(
-        self, columns: Sequence[Column], roles: Roles, used: list[str], missing: Sequence[str], *, regression: bool
+        self,
+        columns: Sequence[Column],
+        roles: Roles,
+        used: list[str],
+        missing: Sequence[str],
+        *,
+        regression: Column | None,
     ) -> None:
         self.columns, self.roles, self.used = tuple(columns), roles, used
-        self.missing = frozenset(missing)
+        self.missing = frozenset(["", *missing])
         self.regression = regression
+        self.grouped = True
         fixed = {"month": MONTHS, "weekday": WEEKDAYS}
         self.categories = [{name: i for i, name in enumerate(fixed.get(c.part, ()))} for c in columns]
         self.n = 0
@@ -410,11 +489,15 @@ class _Reading:
 
     def add(self, table: Table) -> None:
         roles, begin = self.roles, self.n
-        text = {c.source for c in self.columns if c.kind == "categorical" or c.part or c.form}
-        text |= {name for name in (roles.id, roles.group, None if self.regression else roles.label) if name}
+        self.grouped = table.decimal != "."
+        open_form = not table.decimal  # pandas reads the numbers of other files, which is quicker
+        text = {c.source for c in self.columns if c.kind == "categorical" or c.part or (c.form and open_form)}
+        text |= {name for name in (roles.id, roles.group) if name}
+        if roles.label is not None and (self.regression is None or (self.regression.form and open_form)):
+            text.add(roles.label)
         for frame in table.batches(self.used, text):
             rows = slice(self.n, self.n + len(frame))
-            place = partial(_place, table, self.n - begin)
+            place = partial(later, table.place, self.n - begin)
             if rows.stop > len(self.values):
                 self.reserve(rows.stop * 5 // 4)
             cells = {name: self._without_missing(frame[name]) for name in self.used}
@@ -436,7 +519,7 @@ class _Reading:
         self.reserve(self.n)
         stacked = {name: np.concatenate(parts) if parts else None for name, parts in self.beside.items()}
         labels, classes = stacked["label"], None
-        if labels is not None and not self.regression:
+        if labels is not None and self.regression is None:
             classes = tuple(sorted(self.classes, key=_natural))
             order = np.array([classes.index(name) for name in self.classes] + [np.nan])
             labels = order[np.where(np.isnan(labels), len(classes), labels).astype(np.int64)]
@@ -468,13 +551,13 @@ class _Reading:
 
     def _numbers(self, cell: pd.Series, column: Column, place: Callable[[int], str]) -> npt.NDArray[np.float64]:
         """Less the column's origin; finite, or NaN."""
-        numbers = _numbers_of(cell, column.form)
+        numbers = _numbers_of(cell, column.form, grouped=self.grouped)
         bad = np.flatnonzero((numbers.isna() & cell.notna()).to_numpy())
         if len(bad):
             raise ValueError(
                 f"column {column.source!r} holds numbers, but {_shown(cell, bad)} in {place(int(bad[0]))}; write a "
-                f"number with a decimal point, add the text to data.missing if it means that there is none, or list "
-                f"{column.source} in data.categorical (or data.ignore)"
+                f"number with a decimal {'comma' if column.form else 'point'}, add the text to data.missing if it "
+                f"means that there is none, or list {column.source} in data.categorical (or data.ignore)"
             )
         exact = numbers.to_numpy(dtype=np.float64) - column.origin
         infinite = np.flatnonzero(np.abs(exact) > np.finfo(np.float32).max)
@@ -499,9 +582,8 @@ class _Reading:
     def _beside(self, cells: Mapping[str, pd.Series], place: Callable[[int], str]) -> None:
         roles = self.roles
         if roles.label is not None:
-            if self.regression:
-                column = Column(roles.label, "numeric", roles.label)
-                self.beside["label"].append(self._numbers(cells[roles.label], column, place))
+            if self.regression is not None:
+                self.beside["label"].append(self._numbers(cells[roles.label], self.regression, place))
             else:
                 self.beside["label"].append(_encode(cells[roles.label], self.classes).astype(np.float64))
         if roles.id is not None:
@@ -516,11 +598,12 @@ class _Reading:
             self.beside["time"].append(self._times(cells[roles.time], roles.time, place))
 
     def _times(self, cell: pd.Series, name: str, place: Callable[[int], str]) -> npt.NDArray[np.float64]:
+        form = next((c.form for c in self.columns if c.source == name and not c.part), "")
         if _is_text(cell) and self.time_format is None:
             known = cell.dropna().astype(str)
-            self.time_format = _date_format(known) or "" if _numbers_of(known, "").isna().any() else ""
+            self.time_format = _date_format(known) or "" if _numbers_of(known, form).isna().any() else ""
         dates = bool(self.time_format) or pd.api.types.is_datetime64_any_dtype(cell)
-        times = _days(cell, self.time_format or "") if dates else _numbers_of(cell, "").to_numpy(dtype=np.float64)
+        times = _days(cell, self.time_format or "") if dates else _numbers_of(cell, form).to_numpy(dtype=np.float64)
         bad = np.flatnonzero(np.isnan(times))
         if len(bad):
             raise ValueError(
@@ -538,10 +621,11 @@ def _encode(column: pd.Series, known: dict[str, int]) -> npt.NDArray[np.float32]
 
 
 def _category(name: object) -> str:
-    """One spelling for what a file, a DataFrame and an array may write as 1, 1.0 or "1"."""
-    if isinstance(name, float) and name.is_integer():
-        return str(int(name))
-    return str(name)
+    """One spelling for what a file, a DataFrame and an array may write as 1, 1.0 or "1.0", as True or "TRUE"."""
+    text = str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
+    if _WHOLE.fullmatch(text):
+        return text.partition(".")[0]
+    return text.capitalize() if text.lower() in ("true", "false") else text
 
 
 def _part(days: npt.NDArray[np.float64], column: Column) -> npt.NDArray[np.floating[Any]]:
@@ -571,7 +655,3 @@ def _shown(column: pd.Series, rows: npt.NDArray[np.int64]) -> str:
     """The first of these cells as the user wrote it: ``inf``, and not ``np.float64(inf)``."""
     cell = column.iloc[rows[0]]
     return repr(cell.item() if isinstance(cell, np.generic) else cell)
-
-
-def _place(table: Table, first: int, row: int) -> str:
-    return table.place(first + row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from mmssl.tabular.blocks import open_blocks
+from mmssl.tabular.blocks import LARGEST, count_cells, open_blocks, spread
 from mmssl.tabular.data import Roles, Source, embedding_frame, read_table, read_tables
 from mmssl.tabular.encode import encode_rows
 from mmssl.tabular.encoder import ENCODERS
-from mmssl.tabular.preprocess import Drift, TablePreprocessor
-from mmssl.tabular.tables import MISSING
+from mmssl.tabular.preprocess import Drift, TablePreprocessor, describe_drift
+from mmssl.tabular.tables import MISSING, Table
 from mmssl.tabular.tableset import TableSet
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PART = 1 << 24  # numbers of embeddings that are in memory at a time
+DRIFT_ROWS, DRIFT_BLOCKS = 60_000, 32  # of files that are read block by block
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,21 +64,18 @@ class TableEmbedder:
         return embedding_frame(self.features(table), table.ids)
 
     def embed_parts(self, data: Source) -> Iterator[pd.DataFrame]:
-        """What `embed` gives, a block of the file after the other: data may be larger than memory.
+        """What `embed` gives, some rows after the others: embeddings, and files, may be larger than memory.
 
         Args:
-            data: see `embed`. Compressed text is embedded in one part, as it cannot be read in several.
+            data: see `embed`. Files of more than 1 GiB of cells (four bytes each) are read block by block.
         """
-        if not isinstance(data, str | os.PathLike) or Path(data).suffix.lower() == ".gz":
-            yield self.embed(data)
-            return
-        begin = 0
-        for block in open_blocks(Path(data), names=self.names, missing=self.missing):
-            roles = Roles(id=self.id if self.id in block.columns else None)
-            table = read_tables([block], roles, missing=self.missing, columns=self.preprocessor.columns)
-            ids = np.arange(begin, begin + len(table)) if table.ids is None else table.ids
-            yield embedding_frame(self.features(table), ids)
-            begin += len(table)
+        begin, step = 0, max(1, PART // self.dim)
+        for table in self._read_parts(data):
+            for first in range(0, len(table), step):
+                part = table.select(slice(first, first + step))
+                ids = np.arange(begin, begin + len(part)) if part.ids is None else part.ids
+                yield embedding_frame(self.features(part), ids)
+                begin += len(part)
 
     def features(self, table: TableSet) -> npt.NDArray[np.float32]:
         """``(n, dim)``."""
@@ -89,6 +89,15 @@ class TableEmbedder:
         """How the columns of new rows differ from those of the training rows."""
         return self.preprocessor.drift(self.read(data))
 
+    def describe_drift(self, data: Source) -> str:
+        """The same in words; of files that are read block by block, it is that of random rows."""
+        blocks = self._blocks(data)
+        if blocks:
+            table = self._read(spread(blocks, DRIFT_ROWS, most=DRIFT_BLOCKS, rng=np.random.default_rng(0)))
+        else:
+            table = self.read(data)
+        return describe_drift(self.preprocessor.drift(table), len(table))
+
     def read(self, data: Source | TableSet) -> TableSet:
         """New data as the training data was read."""
         if isinstance(data, TableSet):
@@ -96,6 +105,22 @@ class TableEmbedder:
         roles = Roles(id=self.id)
         columns = self.preprocessor.columns
         return read_table(data, roles, names=self.names, missing=self.missing, columns=columns)
+
+    def _read_parts(self, data: Source) -> Iterator[TableSet]:
+        blocks = self._blocks(data)
+        if not blocks:
+            yield self.read(data)
+        for block in blocks:
+            yield self._read([block])
+
+    def _blocks(self, data: Source) -> list[Table]:
+        """Of files that may not fit into memory; none of other data."""
+        if not isinstance(data, str | os.PathLike) or count_cells(Path(data), names=self.names) <= LARGEST:
+            return []
+        return open_blocks(Path(data), names=self.names, missing=self.missing)
+
+    def _read(self, blocks: Sequence[Table]) -> TableSet:
+        return read_tables(blocks, Roles(id=self.id), missing=self.missing, columns=self.preprocessor.columns)
 
     def state(self) -> dict[str, Any]:
         return {

@@ -7,9 +7,9 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,11 @@ BATCH_CELLS = 1 << 20  # cells of a table that are in memory at a time
 SAMPLE_ROWS = 10_000  # first rows, which tell what a column holds
 LEAN: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False}  # of Parquet: pages are read when needed
 MISSING = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>")  # empty cells
+TELLING_ROWS = 1_000  # first rows, which tell how numbers are written
+ROW_NAMES = "Unnamed: 0"  # what pandas calls a first column without a name
+THOUSANDS = r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+"  # or a number with three decimals
+POINT_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+COMMA_NUMBER = rf"(?:[-+]?\d*|{THOUSANDS}),\d+(?:[eE][-+]?\d+)?"
 
 
 # (columns, those of them that are kept as text in a file without types) to their cells, some rows at a time
@@ -43,7 +48,9 @@ class Table:
         rows: how many it has, None if only reading tells.
         batches: of its columns.
         place: a row, counted from 0, in the words that help to find it.
-        typed: False for text files.
+        declared: does the type category say what the user wants? Files give it to texts to be smaller.
+        decimal: what stands before the decimals of its texts; empty if they leave it open.
+        doubtful: columns whose points may stand before decimals or between thousands, and such a cell of each.
     """
 
     name: str
@@ -51,7 +58,9 @@ class Table:
     rows: int | None
     batches: Batches
     place: Callable[[int], str]
-    typed: bool = True
+    declared: bool = False
+    decimal: str = ""
+    doubtful: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
@@ -92,7 +101,7 @@ def open_table(path: Path, *, names: Sequence[str] | None = None, missing: Seque
     Args:
         path: the file.
         names: of the columns of a text file whose first line is data already.
-        missing: cells of a text file that count as empty.
+        missing: cells of a text file that count as empty, beside those that are.
 
     Raises:
         ValueError: the file is empty or damaged, or two columns have the same name.
@@ -114,7 +123,9 @@ def frame_table(frame: pd.DataFrame) -> Table:
         for begin in range(0, len(frame), step):
             yield frame.iloc[begin : begin + step][list(columns)]
 
-    return Table("the DataFrame", frame.head(SAMPLE_ROWS), len(frame), batches, _counted("the DataFrame"))
+    return Table(
+        "the DataFrame", frame.head(SAMPLE_ROWS), len(frame), batches, _counted("the DataFrame"), declared=True
+    )
 
 
 def suggest(name: str, names: Sequence[str]) -> str:
@@ -124,6 +135,11 @@ def suggest(name: str, names: Sequence[str]) -> str:
         return f"did you mean {' or '.join(repr(other) for other in close)}?"
     shown = ", ".join(repr(other) for other in sorted(names)[:20])
     return f"there is {shown}{', …' if len(names) > 20 else ''}" if names else "there is nothing beside it"
+
+
+def later(place: Callable[[int], str], begin: int, row: int) -> str:
+    """Where a row is that is counted from the row ``begin``."""
+    return place(begin + row)
 
 
 @contextmanager
@@ -221,50 +237,141 @@ class Dialect:
         bare: does the first line hold data already?
         delimiter: between the cells of a line.
         options: for ``pandas.read_csv``; without ``header``.
+        decimal, doubtful: see `Table`.
     """
 
     columns: list[str]
     bare: bool
     delimiter: str
     options: dict[str, Any]
+    decimal: str = "."
+    doubtful: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_dialect(path: Path, names: Sequence[str] | None, missing: Sequence[str]) -> Dialect:
     """By the first lines; see `open_table`."""
     with reading_file(path, "text"), _text(path) as file:
         head = [line for _, line in zip(range(20), file, strict=False) if line.strip()]
-    if not head:
-        raise ValueError(f"{path} holds blank lines only; write it again or remove it")
-    delimiter = max(",;\t|", key=lambda sep: len(next(csv.reader(head[:1], delimiter=sep))))
-    cells = [cell.strip() for cell in next(csv.reader(head[:1], delimiter=delimiter, skipinitialspace=True))]
-    blanks = len(cells) == 1 and len({len(line.split()) for line in head} - {1}) == 1
-    if blanks:
-        delimiter, cells = " ", head[0].split()
+        if not head:
+            raise ValueError(f"{path} holds blank lines only; write it again or remove it")
+        delimiter, lines = _split(head)
+    cells = [cell.strip() for cell in lines[0]]
     bare = names is not None or _is_data(cells)
     if names is not None and len(names) != len(cells):
         raise ValueError(f"data.names has {len(names)} names, but {path} has {len(cells)} columns")
     cells = list(names or [f"column_{i}" for i in range(len(cells))]) if bare else cells
+    if not bare and _has_row_names(lines):
+        cells = [ROW_NAMES, *cells]
     _refuse_twice(str(path), cells)
-    comma = delimiter == ";" and any(re.search(r"(?:^|;)\s*-?\d+,\d+\s*(?:;|$)", line) for line in head)
     options: dict[str, Any] = {
-        "sep": r"\s+" if blanks else delimiter,
-        "decimal": "," if comma else ".",
+        "sep": r"\s+" if delimiter == " " else delimiter,
         "names": cells,
-        "index_col": False,
+        "index_col": False,  # a delimiter at the end of every line makes no cell the name of its row
         "encoding": "utf-8-sig",
         "skipinitialspace": True,
         "keep_default_na": False,
-        "na_values": list(missing),
+        "na_values": ["", *missing],
         "low_memory": False,
     }
-    return Dialect(cells, bare, delimiter, options)
+    dialect = Dialect(cells, bare, delimiter, options)
+    for line in lines:
+        refuse_longer(line, dialect, path)
+    if delimiter == ";":
+        return _with_decimal(dialect, path)
+    quoted = any(re.fullmatch(COMMA_NUMBER, cell.strip()) for line in lines for cell in line)
+    return replace(dialect, decimal="") if quoted else dialect
+
+
+def _with_decimal(dialect: Dialect, path: Path) -> Dialect:
+    """Where semicolons stand between the cells, commas may stand before decimals, and points between thousands.
+
+    Commas win where both stand before decimals: points may be those of times, such as 12.30.
+    """
+    options = dialect.options | {"header": None if dialect.bare else 0, "dtype": str}
+    with reading_file(path, "text"):
+        texts = pd.read_csv(path, nrows=TELLING_ROWS, **options)
+    commas, points, doubtful = False, False, {}
+    for name, column in texts.items():
+        cells = column.dropna().str.strip()
+        commas |= bool(cells.str.fullmatch(COMMA_NUMBER).any())
+        pointed = cells[cells.str.contains(".", regex=False) & cells.str.fullmatch(POINT_NUMBER)]
+        thousands = pointed.str.fullmatch(THOUSANDS)
+        points |= not thousands.all()
+        if thousands.any():
+            doubtful[str(name)] = str(pointed[thousands].iloc[0])
+    return replace(
+        dialect,
+        options=dialect.options | {"decimal": "," if commas else "."},
+        decimal="," if commas else "." if points else "",
+        doubtful=doubtful if commas == points else {},
+    )
+
+
+def refuse_longer(line: Sequence[str], dialect: Dialect, path: Path) -> None:
+    """Pandas would drop the last cells of a file whose first line of data has more of them than there are columns.
+
+    Raises:
+        ValueError: this is such a line, and these cells are not empty.
+    """
+    if any(cell.strip() for cell in line[len(dialect.columns) :]):
+        raise ValueError(
+            f"the line {dialect.delimiter.join(line).strip()[:80]!r} of {path} has more cells than the "
+            f"{len(dialect.columns)} of the first line: name every column there, and quote cells that hold "
+            f"{dialect.delimiter!r}"
+        )
+
+
+def _split(head: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """What stands between the cells, and the cells of each line.
+
+    A delimiter has to make as many cells of most lines as of the first. Where several do, it is the one that leaves
+    numbers, or else the one that is rarer in texts.
+    """
+    found = {delimiter: split_cells(head, delimiter) for delimiter in "\t;|,"}
+    delimiter = max(found, key=lambda delimiter: _fit(found[delimiter]))
+    if len(found[delimiter][0]) > 1:
+        return delimiter, found[delimiter]
+    words = split_cells([" ".join(line.split()) for line in head], " ")
+    columns, others = len(words[0]), {len(line) for line in words[1:]}
+    if columns > 1 and others != {1} and (others <= {1, columns} or others == {columns + 1}):
+        return " ", words
+    with_commas = [line.strip() for line in head[1:] if "," in line]
+    delimiter = ";" if with_commas and all(re.fullmatch(COMMA_NUMBER, line) for line in with_commas) else ","
+    return delimiter, found[delimiter]
+
+
+def split_cells(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    """The cells of each line, up to one that is longer than the csv module takes."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    found = [next(reader)]
+    with suppress(csv.Error):
+        found.extend(reader)
+    return found
+
+
+def _fit(lines: Sequence[Sequence[str]]) -> tuple[int, float]:
+    """How many lines have as many cells as the first, if it has several; and what share of the others' are numbers."""
+    columns = len(lines[0])
+    if columns == 1:
+        return 0, 0.0
+    cells = [cell.strip() for line in lines[1:] for cell in line]
+    return sum(len(line) == columns for line in lines), sum(map(_is_number, cells)) / max(len(cells), 1)
+
+
+def _has_row_names(lines: Sequence[Sequence[str]]) -> bool:
+    """Is every line one cell longer than the first, as R writes tables? A last cell that is empty is none."""
+    columns, others = len(lines[0]), lines[1:]
+    longer = columns > 1 and {len(line) for line in others} == {columns + 1}
+    return longer and any(line[-1].strip() for line in others)
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(POINT_NUMBER, cell) or re.fullmatch(COMMA_NUMBER, cell))
 
 
 def _text_table(path: Path, names: Sequence[str] | None, missing: Sequence[str]) -> Table:
     dialect = find_dialect(path, names, missing)
     options = dialect.options | {"header": None if dialect.bare else 0}
-    with reading_file(path, "text"):
-        sample = pd.read_csv(path, nrows=SAMPLE_ROWS, **options)
 
     def batches(columns: Sequence[str], text: Collection[str]) -> Iterator[pd.DataFrame]:
         # every column is parsed, so that a line with too many cells is found whatever is read
@@ -283,12 +390,14 @@ def _text_table(path: Path, names: Sequence[str] | None, missing: Sequence[str])
             line = next(number for nth, number in enumerate(records) if nth == row + (not dialect.bare))
         return f"line {line} of {path}"
 
-    return Table(str(path), sample, None, batches, place, typed=False)
+    with reading_file(path, "text"):
+        sample = pd.read_csv(path, nrows=SAMPLE_ROWS, **options)
+    return Table(str(path), sample, None, batches, place, decimal=dialect.decimal, doubtful=dialect.doubtful)
 
 
 def _is_data(cells: Sequence[str]) -> bool:
     """Is a first line data already? It is if it holds numbers, unless they count as names do: 0, 1, 2 or 2019, 2020."""
-    numbers = [float(cell) for cell in cells if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", cell)]
+    numbers = [float(cell) for cell in cells if re.fullmatch(POINT_NUMBER, cell)]
     steps = {b - a for a, b in pairwise(numbers)}
     named = len(numbers) < len(cells) or numbers[:1] == [0.0] or numbers[0] >= 1900
     return bool(numbers) and not (named and steps <= {1.0} and all(number.is_integer() for number in numbers))

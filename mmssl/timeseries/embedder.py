@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -94,6 +95,13 @@ class SeriesEmbedder:
         self.preprocessor.check(windows.series)
         for part in replace(windows, preprocessor=self.preprocessor).by_piece():
             yield self.frame(part)
+
+    @property
+    def overlap(self) -> int:
+        """How many windows before one may have rows in common with it."""
+        if self.window is None:
+            return 0
+        return math.ceil(self.window / (self.stride or max(1, self.window // 2)))
 
     def windows(self, data: Any) -> Windows:
         """Standardised windows of new data, cut as in training."""

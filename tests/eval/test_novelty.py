@@ -59,7 +59,9 @@ def test_the_training_part_of_a_run_is_read_back(tmp_path: Path) -> None:
     split = np.array(["train", "test"] * 10, dtype=object)
     features = USUAL[:20].astype(np.float32)
     write_embeddings(tmp_path / "e.parquet", features, {"split": split})
-    np.testing.assert_array_equal(read_embeddings(tmp_path / "e.parquet", split="train"), features[::2])
+    train, known = read_embeddings(tmp_path / "e.parquet", split="train")
+    np.testing.assert_array_equal(train, features[::2])
+    assert list(known.columns) == ["split"]
     pd.DataFrame({"e000": [1.0]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="has no rows of split 'train'"):
         read_embeddings(tmp_path / "other.parquet", split="train")

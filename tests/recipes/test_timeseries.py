@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import mmssl
+from mmssl.__main__ import main as cli
 from mmssl.eval.records import read_results
 from mmssl.recipes.series_report import SeriesEvaluateConfig
 from mmssl.recipes.timeseries import ModelConfig, ViewsConfig, make_views
@@ -69,6 +70,18 @@ def test_a_recipe_runs_from_a_file_to_a_report_and_embeds_new_data(name: str, tm
         assert np.allclose(both[f"e{i:03d}"], both[f"e{i:03d}_stored"], atol=1e-4)
     with pytest.raises(ValueError, match=r"one vector for a window.*model.name=dilated"):
         embedder.timestamps(np.zeros((50, 2), dtype=np.float32))
+
+
+def test_a_run_says_which_windows_are_unusual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = quick("simclr", tmp_path)
+    out = tmp_path / "scores.csv"
+    assert cli(["anomaly", str(run), str(tmp_path / "plant.csv"), str(out), "--rate", "0.5"]) == 0
+    found = pd.read_csv(out)
+    assert list(found.columns) == ["entity", "window", "score", "unusual"]
+    assert f"{found['unusual'].sum()} of {len(found)} are unusual" in capsys.readouterr().out
+    embedder = mmssl.load(run)
+    assert isinstance(embedder, SeriesEmbedder)
+    assert embedder.overlap == 1  # windows of 40 rows every 40; the last one may overlap
 
 
 def method_section(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -154,9 +155,25 @@ def test_a_category_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     roles = Roles(categorical=["zone"])
     from_text = read_table(tmp_path / "t.csv", roles)
     assert categories(from_text, "zone") == ["1", "2", None]
-    for cells in ([1, 2, None], [1.0, 2.0, np.nan], ["1", "2", "?"], pd.array([1, 2, None], dtype="Int64")):
+    numbers = pd.array([1, 2, None], dtype="Int64")
+    for cells in ([1, 2, None], [1.0, 2.0, np.nan], ["1", "2", "?"], ["1.0", "2.00", "?"], numbers):
         frame = pd.DataFrame({"zone": cells, "x": [0.5, 1.5, 2.5]})
         assert categories(read_table(frame, roles), "zone") == ["1", "2", None]
+
+
+def test_a_truth_value_is_the_same_however_it_is_written(tmp_path: Path) -> None:
+    flags = [True, False, True, False]
+    frame = pd.DataFrame({"flag": flags, "y": flags, "x": [0.5, 1, 2, 3]})
+    read_as: list[pd.DataFrame | Path] = [frame, tmp_path / "t.parquet"]
+    frame.to_parquet(tmp_path / "t.parquet")
+    for true, false in (("TRUE", "FALSE"), ("true", "false"), ("True", "False")):
+        path = tmp_path / f"{true}.csv"
+        frame.replace({True: true, False: false}).to_csv(path, index=False)
+        read_as += [path, pd.read_csv(path), pd.read_csv(path, dtype=str)]
+    for source in read_as:
+        table = read_table(source, Roles(label="y"))
+        assert categories(table, "flag") == ["True", "False"] * 2
+        assert table.classes == ("False", "True")
 
 
 def test_large_numbers_keep_what_tells_them_apart() -> None:
@@ -178,6 +195,118 @@ def test_decimal_commas_and_missing_headers_are_recognised(tmp_path: Path) -> No
     assert [c.name for c in read_table(tmp_path / "years.csv").columns] == ["place", "2019", "2020"]
     named = read_table(tmp_path / "bare.data", Roles(label="sex"), names=["sex", "length", "rings"])
     assert named.classes == ("F", "M")
+
+
+@pytest.mark.parametrize("cells", [("1.234,50", "999,10", "-2.500.000,00"), ("1.234", "999,1", "-2.500.000,0")])
+def test_points_stand_between_thousands_where_commas_stand_before_decimals(
+    tmp_path: Path, cells: tuple[str, ...]
+) -> None:
+    others = ("1.234", "870", "5.678")
+    (tmp_path / "t.csv").write_text("k;p;q\n" + "".join(f"x;{a};{b}\n" for a, b in zip(cells, others, strict=True)))
+    table = read_table(tmp_path / "t.csv")
+    np.testing.assert_allclose(column(table, "p"), [1234.5 if "50" in cells[0] else 1234, 999.1, -2.5e6])
+    assert column(table, "q") == [1234, 870, 5678]
+    frame = pd.DataFrame({"p": list(cells)})
+    assert column(read_table(frame), "p") == column(table, "p")
+    point = pd.DataFrame({"p": [0.123, 1.234], "q": [1.234, 1.5], "k": ["x", "x"]})  # numbers are what they are
+    np.testing.assert_allclose(read_table(point, columns=table.columns).values[:, 1:], [[0.123, 1.234], [1.234, 1.5]])
+    point.to_csv(tmp_path / "point.csv", index=False)  # and so are those of a file whose commas are between the cells
+    np.testing.assert_allclose(
+        read_table(tmp_path / "point.csv", columns=table.columns).values[:, 1:], [[0.123, 1.234], [1.234, 1.5]]
+    )
+
+
+def test_points_that_may_be_of_either_kind_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("p;q\n1.234;1\n999;2\n2.500;3\n")
+    with pytest.raises(ValueError, match=r"'p' of .*t\.csv: the point in 1\.234 may .* data\.numeric; .* as Parquet"):
+        read_table(path)
+    with pytest.raises(ValueError, match=r"data\.label=p of .* the point in 1\.234 may .* data\.task=regression"):
+        read_table(path, Roles(label="p"))
+    assert column(read_table(path, Roles(numeric=["p"])), "p") == pytest.approx([1.234, 999, 2.5])
+    assert [c.name for c in read_table(path, Roles(ignore=["p"])).columns] == ["q"]
+    path.write_text("p;q\n1.234;0.5\n999;2\n2.500;3\n")  # q tells what a point is
+    assert column(read_table(path), "p") == pytest.approx([1.234, 999, 2.5])
+    path.write_text("p;q;r\n1.234;0.5;3,4\n999;2;5,1\n2.500;3;7,3\n")  # q and r contradict each other
+    with pytest.raises(ValueError, match=r"'p' of .*t\.csv: the point in 1\.234 may"):
+        read_table(path)
+    table = read_table(path, Roles(numeric=["p"]))
+    np.testing.assert_allclose(table.values, [[1.234, 0.5, 3.4], [999, 2, 5.1], [2.5, 3, 7.3]], rtol=1e-6)
+
+
+def test_new_files_have_the_decimal_commas_of_the_training_data(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("p;q\n" + "".join(f"{i},25;{i * i}\n" for i in range(60)))
+    columns = read_table(tmp_path / "train.csv").columns
+    lines = [f"{i};{i}" for i in range(1500)]
+    (tmp_path / "new.csv").write_text("\n".join(["p;q", *lines, "91,5;7,5", "1.234;2", ""]))
+    table = read_table(tmp_path / "new.csv", columns=columns)
+    np.testing.assert_array_equal(table.values[-2:], [[91.5, 7.5], [1234, 2]])
+    (tmp_path / "new.csv").write_text("p;q\n1,5;n.v.\n")
+    with pytest.raises(ValueError, match=r"'q' holds numbers, but 'n\.v\.' in line 2 .* with a decimal comma"):
+        read_table(tmp_path / "new.csv", columns=columns)
+
+
+def test_times_may_have_decimal_commas(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("t;x\n" + "".join(f"{i},5;{i % 7}\n" for i in range(60)))
+    table = read_table(tmp_path / "t.csv", Roles(time="t"))
+    assert table.times is not None
+    assert table.times.tolist() == [i + 0.5 for i in range(60)]
+    (tmp_path / "new.csv").write_text("t;x\n" + "".join(f"{i};1\n" for i in range(1500)) + "0,5;1\n")
+    new = read_table(tmp_path / "new.csv", Roles(time="t"), columns=table.columns)
+    assert new.times is not None
+    assert new.times[-2:].tolist() == [1499, 0.5]
+
+
+@pytest.mark.parametrize("text", ["x;y\n1;12,5\n2;3\n", 'x,y\n1,"12,5"\n2,3\n', "x;y\n1;12,5\n2;1.234,5\n"])
+def test_a_label_may_have_decimal_commas(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    table = read_table(tmp_path / "t.csv", Roles(label="y"))
+    assert table.labels is not None
+    assert table.labels.tolist() == [12.5, 1234.5 if "." in text else 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Umsatz, EUR;Kosten, EUR;Anzahl, Stk\n0,5;1,5;2\n3,5;4,5;5\n", ("Umsatz, EUR", "Kosten, EUR", "Anzahl, Stk")),
+        ("Umsatz, EUR;Kosten, EUR;z\n0,5;1,5;2,0\n3,5;4,5;5\n", ("Umsatz, EUR", "Kosten, EUR", "z")),
+        ("a,b,c\n.5,1.5,2,\n3.5,4.5,5,\n", ("a", "b", "c")),
+        ("a|b|c\n.5|1.5|2\n3.5|4.5|5\n", ("a", "b", "c")),
+        ("a  b c\n.5 1.5   2\n3.5 4.5 5 \n", ("a", "b", "c")),
+        ("a\tb, m\tc\n.5\t1.5\t2\n3.5\t4.5\t5\n", ("a", "b, m", "c")),
+    ],
+)
+def test_a_delimiter_makes_as_many_cells_of_every_line(tmp_path: Path, text: str, names: tuple[str, ...]) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    table = read_table(tmp_path / "t.csv")
+    assert tuple(c.name for c in table.columns) == names
+    np.testing.assert_array_equal(table.values, [[0.5, 1.5, 2], [3.5, 4.5, 5]])
+
+
+def test_a_semicolon_inside_the_cells_of_a_file_with_commas_is_no_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,lat;lon,z\n" + "".join(f"{i * i},{i}.5;{i}.25,{i}.75\n" for i in range(9)))
+    assert [c.name for c in read_table(tmp_path / "t.csv").columns] == ["id", "lat;lon", "z"]
+
+
+def test_a_column_of_decimal_commas_may_be_the_only_one(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("p\n0,5\n1,5\n")
+    assert column(read_table(tmp_path / "t.csv"), "p") == [0.5, 1.5]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", " "])
+def test_the_names_of_rows_that_r_writes_shift_no_column(tmp_path: Path, delimiter: str) -> None:
+    lines = ['"a" "b c" "y"', *(f'"{7 * i % 31}" {i}.5 "New York" {i % 2}' for i in range(30))]
+    cells = [[cell.strip('"') for cell in shlex.split(line)] for line in lines]
+    quoted = [delimiter.join(f'"{cell}"' for cell in line) for line in cells]
+    (tmp_path / "t.csv").write_text("\n".join(quoted))
+    table = read_table(tmp_path / "t.csv", Roles(label="y"))
+    assert column(table, "a") == [i + 0.5 for i in range(30)]
+    assert set(categories(table, "b c")) == {"New York"}
+    assert table.classes == ("0", "1")
+    assert table.left_out == {"Unnamed: 0": "counts the rows"}
+    named = read_table(tmp_path / "t.csv", Roles(label="y", id="Unnamed: 0"))
+    assert named.ids is not None
+    assert named.ids[1] == "7"
 
 
 @pytest.mark.parametrize(
@@ -247,6 +376,42 @@ def test_a_column_is_what_the_user_says(tmp_path: Path) -> None:
     assert table.left_out == {"x": "data.ignore"}
 
 
+@pytest.mark.parametrize("names", [range(30), [f"{i}" for i in range(30)], pd.date_range("2024-01-01", periods=30)])
+def test_a_column_of_type_category_is_one_of_categories(names: Any) -> None:
+    cells = pd.Categorical([names[i % 30] for i in range(90)])
+    cells[3] = None
+    table = read_table(pd.DataFrame({"zip": cells, "x": np.arange(90) ** 2}))
+    assert [c.kind for c in table.columns] == ["categorical", "numeric"]
+    assert categories(table, "zip")[2:5] == [str(names[2]), None, str(names[4])]
+
+
+def test_texts_that_a_file_encodes_are_read_as_texts(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"t": pd.Categorical([f"2024-01-{i % 28 + 1:02d}" for i in range(90)])})
+    frame["z"] = pd.Categorical(np.arange(90) % 25)
+    frame.to_feather(tmp_path / "t.feather")
+    table = read_table(tmp_path / "t.feather")
+    assert {c.source: c.kind for c in table.columns if c.part in ("", "days")} == {"t": "numeric", "z": "categorical"}
+
+
+def test_numbers_of_type_category_may_be_missing_where_numbers_are_wanted() -> None:
+    whole = pd.DataFrame({"x": [1, 2, 3], "y": [1.5, 2, 3]})
+    gap = whole.assign(x=pd.Categorical([1, None, 3]), y=pd.Categorical([1.5, None, 3]))
+    for table in (read_table(gap, columns=read_table(whole).columns), read_table(gap, Roles(numeric=["x", "y"]))):
+        np.testing.assert_array_equal(table.values, [[1, 1.5], [np.nan, np.nan], [3, 3]])
+
+
+def test_lists_and_records_are_left_out(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": [1.5, 2, 3], "tags": [["a"], None, ["b", "c"]], "at": [{"lat": 1}, {"lat": 2}, None]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    for source in (frame, tmp_path / "t.parquet"):
+        table = read_table(source)
+        assert [c.name for c in table.columns] == ["x"]
+        assert table.left_out == dict.fromkeys(("tags", "at"), "lists and records are no cells")
+        with pytest.raises(ValueError, match=r"data\.label: column 'tags' of .* holds lists or records"):
+            read_table(source, Roles(label="tags"))
+        assert read_table(source, Roles(ignore=["tags"])).left_out["tags"] == "data.ignore"
+
+
 def test_new_data_is_read_as_the_training_data_was() -> None:
     frame = customers()
     columns = read_table(frame, Roles(label="churned")).columns
@@ -284,7 +449,11 @@ def test_a_missing_column_of_new_data_is_named() -> None:
         ("x,y\n", {}, "has no rows"),
         ("\n\n", {}, "blank lines only"),
         ("", {}, r"bad\.csv is empty \(0 bytes\)"),
-        ("x,y\n1,2\n1,2,3\n", {}, "Expected 2 fields in line 3, saw 3"),
+        ("x,y\n1,2\n1,2,3\n", {}, r"the line '1,2,3' of .* has more cells than the 2 of the first line"),
+        ("x,y\n1,2,3\n1,2\n", {}, r"the line '1,2,3' of .* name every column there, and quote cells that hold ','"),
+        ("town\nGent, Belgium\n", {}, r"'Gent,Belgium' of .* has more cells than the 1 of the first line"),
+        ("Report 2024\n\nx,y\n1,2\n", {}, r"the line 'x,y' of .* has more cells than the 1 of the first line"),
+        ("x,y\n" + 30 * "1,2\n" + "1,2,3\n", {}, "Expected 2 fields in line 32, saw 3"),
     ],
 )
 def test_bad_text_is_refused_with_its_place_and_a_way_out(
@@ -300,6 +469,14 @@ def test_words_for_missing_cells_are_the_users() -> None:
     table = read_table(frame, missing=["n.v."])
     np.testing.assert_array_equal(column(table, "x"), [1.5, np.nan, 2])
     assert categories(table, "y") == ["a", None, "n/a"]
+
+
+def test_an_empty_cell_is_missing_whatever_the_words_for_it_are(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,y,z\n1.5,a,1\n,,2\n-,-,3\n7,b,4\n")
+    for source in (tmp_path / "t.csv", pd.read_csv(tmp_path / "t.csv", dtype=str, keep_default_na=False)):
+        table = read_table(source, Roles(numeric=["x"]), missing=["-"])
+        np.testing.assert_array_equal(column(table, "x"), [1.5, np.nan, np.nan, 7])
+        assert categories(table, "y") == ["a", None, None, "b"]
 
 
 def test_a_date_of_another_format_is_named_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,6 +500,13 @@ def test_a_file_of_a_folder_that_lacks_a_column_is_named(tmp_path: Path) -> None
     (tmp_path / "b.csv").write_text("x,z\n1,2\n")
     with pytest.raises(ValueError, match=r"b\.csv lacks 'y', which .*a\.csv has"):
         read_table(tmp_path)
+
+
+def test_new_data_without_the_label_that_is_asked_for_is_named(tmp_path: Path) -> None:
+    columns = read_table(pd.DataFrame({"x": [1.5, 2], "y": [0, 1]}), Roles(label="y")).columns
+    (tmp_path / "test.csv").write_text("x,ys\n1,2\n")
+    with pytest.raises(ValueError, match=r"data\.label: .*test\.csv has no column 'y'; did you mean 'ys'"):
+        read_table(tmp_path / "test.csv", Roles(label="y"), columns=columns)
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
@@ -405,6 +589,13 @@ def test_a_description_shows_at_once_what_was_read() -> None:
         "missing: income 10.0%, town 10.0%, since 10.0%, since.month 10.0%, since.weekday 10.0%, since.hour 10.0%",
         "label churned: no 26, yes 28; 6 unlabelled",
     ]
+
+
+def test_a_description_names_every_column_that_is_left_out() -> None:
+    frame = pd.DataFrame({f"c{i}": [1.5, 2.5] for i in range(40)})
+    lines = describe(read_table(frame, Roles(ignore=[f"c{i}" for i in range(20, 40)]))).splitlines()
+    assert lines[1] == f"numeric: 20 ({', '.join(f'c{i}' for i in range(12))}, …)"
+    assert lines[2] == f"left out: {', '.join(f'c{i} (data.ignore)' for i in range(20, 40))}"
 
 
 def test_embeddings_are_a_table_indexed_by_the_names_of_the_rows_or_their_number() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import mmssl
+from mmssl.__main__ import main as cli
+from mmssl.tabular import blocks
+from mmssl.tabular import embedder as embedder_module
 from mmssl.tabular.controls import boosting, columns
 from mmssl.tabular.data import Roles, read_table
 from mmssl.tabular.embedder import TableEmbedder
@@ -59,6 +63,57 @@ def test_files_are_embedded_like_the_frames_they_hold(file: str, tmp_path: Path)
     frame.loc[2, ["age", "town"]] = None
     frame.to_parquet(tmp_path / file) if file.endswith("parquet") else frame.to_csv(tmp_path / file, index=False)
     np.testing.assert_array_equal(embedder().embed(tmp_path / file), embedder().embed(frame))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_parts_of_a_file_are_embedded_like_the_whole(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = people(500, seed=1).drop(columns=[] if named else "id")
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    whole = embedder().embed(tmp_path / "new.csv")
+    assert len(list(embedder().embed_parts(tmp_path / "new.csv"))) == 1
+    monkeypatch.setattr(embedder_module, "PART", 200 * embedder().dim)
+    assert list(map(len, embedder().embed_parts(tmp_path / "new.csv"))) == [200, 200, 100]
+    monkeypatch.setattr(embedder_module, "LARGEST", 1000)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2000)
+    parts = list(embedder().embed_parts(tmp_path / "new.csv"))
+    assert len(parts) > 3
+    for found in (pd.concat(parts), pd.concat(list(embedder().embed_parts(frame)))):
+        assert found.index.tolist() == whole.index.tolist()
+        np.testing.assert_allclose(found, whole, atol=1e-6)
+
+
+def test_a_small_file_is_embedded_whatever_its_lines_are(tmp_path: Path) -> None:
+    frame = people(9, seed=1)
+    text = frame.replace({"town": {"Gent": "Ge\nnt"}}).to_csv(index=False) + "\n\n"
+    (tmp_path / "breaks.csv").write_text(text)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a.csv.gz").write_bytes(gzip.compress(text.encode()))
+    for path in (tmp_path / "breaks.csv", tmp_path / "folder"):
+        assert [len(part) for part in embedder().embed_parts(path)] == [9]
+    frame[:0].to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(ValueError, match=r"none\.csv has no rows"):
+        list(embedder().embed_parts(tmp_path / "none.csv"))
+
+
+def test_the_command_says_which_columns_have_drifted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    save_embedder(tmp_path / "run", embedder())
+    people(500, seed=1).to_csv(tmp_path / "same.csv", index=False)
+    people(500, seed=1).assign(town="GENT").to_csv(tmp_path / "new.csv", index=False)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2000)
+    for largest in (embedder_module.LARGEST, 1000):
+        monkeypatch.setattr(embedder_module, "LARGEST", largest)
+        assert cli(["embed", str(tmp_path / "run"), str(tmp_path / "same.csv"), str(tmp_path / "z.parquet")]) == 0
+        assert "drift: none of 5 columns differs from the training rows in these 500" in capsys.readouterr().out
+        assert cli(["embed", str(tmp_path / "run"), str(tmp_path / "new.csv"), str(tmp_path / "z.parquet")]) == 0
+        out = capsys.readouterr().out
+        assert "drift: 1 of 5 columns differ" in out
+        assert "town: distribution moved by 100%" in out
+        assert "500 embeddings of" in out
 
 
 def test_rows_without_names_are_counted_and_one_row_is_enough() -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from mmssl.tabular import blocks as blocks_module
+from mmssl.tabular import tables
 from mmssl.tabular.blocks import count_cells, open_blocks, spread, with_sample
 from mmssl.tabular.data import read_table, read_tables
 from mmssl.tabular.dataset import DataConfig, TableData, load_data
@@ -80,6 +81,15 @@ def test_the_blocks_of_a_file_are_its_rows_in_order(name: str, tmp_path: Path) -
     for block in blocks[1:3]:
         assert len(read_tables([block], columns=whole.columns)) == block.rows
     assert count_cells(Path(path)) == pytest.approx(3000, rel=0.3)
+
+
+def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
+    text = frame(300).to_csv(index=False)
+    (tmp_path / "t.csv").write_text(text + "\n" * (1000 + -len(text) % 1000) + "\r\n")
+    assert len(read_tables(open_blocks(tmp_path / "t.csv"))) == 300
+    (tmp_path / "none.csv").write_text("x,y\n\n")
+    with pytest.raises(ValueError, match=r"none\.csv has no rows"):
+        open_blocks(tmp_path / "none.csv")
 
 
 def test_a_folder_is_the_blocks_of_its_files_and_a_file_may_have_no_header(tmp_path: Path) -> None:
@@ -224,6 +234,17 @@ def test_what_cannot_be_streamed_is_refused_with_a_way_out(
         read_all(load(str(path), **changes))
 
 
+def test_a_block_of_lines_that_are_longer_than_the_first_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "SAMPLE_ROWS", 20)
+    text = frame().to_csv(index=False)
+    second = text.index("\n", 1000) + 1
+    (tmp_path / "t.csv").write_text(text[:second] + text[second:].replace("\n", ",more\n"))
+    with pytest.raises(ValueError, match=r"the line '.*,more' of .* has more cells than the 3 of the first line"):
+        read_tables(open_blocks(tmp_path / "t.csv"))
+
+
 def test_a_row_group_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks_module, "LARGEST", 100)
     path = write(frame(), tmp_path / "t.parquet")
@@ -238,3 +259,16 @@ def test_blocks_say_where_a_row_is(tmp_path: Path) -> None:
     second = open_blocks(tmp_path / "t.parquet")[1]
     assert second.place(0).startswith("row 140 ")
     assert replace(second, rows=0).rows == 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_counts_the_rows_is_left_out_of_a_streamed_table_as_well(name: str, tmp_path: Path) -> None:
+    counted = frame(3000).assign(row=np.arange(3000) + 17)
+    path = write(counted, tmp_path / name)
+    for in_memory in (False, True):
+        data = load(path, in_memory=in_memory)
+        assert [c.name for c in data.preprocessor.columns] == ["number", "town"]
+        assert "left out: row (counts the rows)" in data.description
+    forced = load(path, numeric=["row"])
+    assert [c.name for c in forced.preprocessor.columns] == ["number", "town", "row"]
+    assert "row" in [c.name for c in load(write(counted.sample(frac=1.0), tmp_path / name)).preprocessor.columns]
