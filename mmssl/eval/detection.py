@@ -89,14 +89,10 @@ def threshold(scores: npt.NDArray[np.floating[Any]], *, how: Threshold = "evt", 
         rate: of false alarms, a row.
 
     Raises:
-        ValueError: too few scores for the rate.
+        ValueError: too few scores for the rate, or see `rows_needed`.
     """
-    known = np.sort(scores[np.isfinite(scores)].astype(np.float64))
-    if how not in ("evt", "quantile", "sigma"):
-        raise ValueError(f"threshold must be evt, quantile or sigma, got {how!r}")
-    if not 0 < rate < 0.1:
-        raise ValueError(f"the rate of false alarms must lie between 0 and 0.1 a row, got {rate}")
     needed = rows_needed(how, rate)
+    known = np.sort(scores[np.isfinite(scores)].astype(np.float64))
     if len(known) < needed:
         raise ValueError(
             f"the training part has {len(known):,} rows to take a threshold from, and {how} needs {needed:,} for a "
@@ -111,7 +107,15 @@ def threshold(scores: npt.NDArray[np.floating[Any]], *, how: Threshold = "evt", 
 
 
 def rows_needed(how: Threshold, rate: float) -> int:
-    """Scores that a threshold is taken from at least."""
+    """Scores that a threshold is taken from at least.
+
+    Raises:
+        ValueError: no such threshold, or no such rate.
+    """
+    if how not in ("evt", "quantile", "sigma"):
+        raise ValueError(f"threshold must be evt, quantile or sigma, got {how!r}")
+    if not 0 < rate < 0.1:
+        raise ValueError(f"the rate of false alarms must lie between 0 and 0.1 a row, got {rate}")
     return {"evt": 10 * EXCESSES, "quantile": int(np.ceil(1 / rate)), "sigma": 30}[how]
 
 

@@ -19,7 +19,7 @@ from mmssl.eval.table import Table, as_html
 from mmssl.eval.verdict import Outcome, Verdict
 from mmssl.recipes.detectors import CONTROLS, DETECTORS, METHOD, MOVING_Z, RAW, AnomalyTask, Detection, Detectors
 from mmssl.recipes.scores import UNTRAINED
-from mmssl.recipes.timeline import ranges, times_of
+from mmssl.recipes.timeline import ranges, shown_to, stretch_start, times_of
 from mmssl.timeseries.anomaly import attribute_to_channels
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.encoder import DilatedConvEncoder
@@ -94,12 +94,12 @@ def anomaly_tables(task: AnomalyTask, detectors: Detectors, *, delay: int) -> li
         tables.append(_table(caption, task, detectors, entities, list(MEASURES)[3:], delay))
     rows = []
     for subject, detector in detectors.pairs:
-        shares = [_alarm_share(task, d) for d in detectors.of(subject, detector)]
-        if shares:
-            rows.append((_name(subject, detector), f"{1e3 * float(np.mean(shares)):.2f}"))
-    what = "normal rows" if task.truth is not None else "rows"
-    caption = f"Alarms per 1,000 {what} of the test part; the thresholds aim at {1e3 * detectors.rate:g}"
-    tables.append(Table(caption, ("", "alarms"), tuple(rows)))
+        if (share := _alarm_share(task, detectors.of(subject, detector))) is not None:
+            rows.append((_name(subject, detector), f"{1e3 * share:.2f}"))
+    if rows:
+        what = "normal rows" if task.truth is not None else "rows"
+        caption = f"Alarms per 1,000 {what} of the test part; the thresholds aim at {1e3 * detectors.rate:g}"
+        tables.append(Table(caption, ("", "alarms"), tuple(rows)))
     return tables
 
 
@@ -116,16 +116,13 @@ def anomaly_verdict(task: AnomalyTask, detectors: Detectors) -> Verdict:
         )
     entities = scored_entities(task)
     if not entities:
-        quiet = np.mean([_alarm_share(task, d) for d in detectors.of(METHOD, primary)])
-        return Verdict(
-            "no-labels",
-            "The test part has no labelled anomaly, so nothing can be found: no AUROC, no F1.",
-            (
+        details: tuple[str, ...] = ()
+        if (quiet := _alarm_share(task, detectors.of(METHOD, primary))) is not None:
+            details = (
                 f"What can be said is how quiet the detectors are: {NAMES[METHOD]} ({DETECTORS[primary]}) raises "
-                f"{1e3 * quiet:.2f} alarms per 1,000 rows, {1e3 * detectors.rate:g} were aimed at.",
-            ),
-            *nothing,
-        )
+                f"{1e3 * quiet:.2f} alarms per 1,000 normal rows, {1e3 * detectors.rate:g} were aimed at.",
+            )
+        return Verdict("no-labels", _one_sided(task), details, *nothing)
     gap = compare(task, detectors, (METHOD, primary), (UNTRAINED, primary), entities)
     units = len(entities) if len(entities) > 1 else _episodes(task, entities[0])
     unit = "recordings with anomalies" if len(entities) > 1 else "labelled episodes"
@@ -253,11 +250,13 @@ def _episode_html(
 ) -> str:
     encoder = embedder.encoder
     assert isinstance(encoder, DilatedConvEncoder)
+    shown = shown_to(embedder, task.raw).values
     rows, charts = [], []
     for number, (entity, row) in enumerate(found, start=1):
-        start, stop = ranges(task.series)[entity]
-        series = task.series.values[start:stop]
-        change = np.maximum(attribute_to_channels(encoder, series, row=row, width=width, window=context), 0)
+        start = int(task.series.offsets[entity])
+        past = shown[stretch_start(task.series, start + row) : start + row + 1]
+        change = attribute_to_channels(encoder, past, row=len(past) - 1, width=width, window=context)
+        change = np.maximum(change[: len(task.series.channels)], 0)  # the encoder may see the calendar beside them
         order = np.argsort(-change)[:3]
         blame = ", ".join(
             f"{task.series.channels[c]} {change[c] / change.sum():.0%}"
@@ -357,11 +356,28 @@ def _test(task: AnomalyTask, entity: int) -> tuple[npt.NDArray[np.bool_], npt.ND
     return task.truth[rows], rows
 
 
-def _alarm_share(task: AnomalyTask, detection: Detection) -> float:
-    """Share of the normal test rows with an alarm; of all test rows where nobody says which are normal."""
-    limits = np.repeat(detection.limits, task.series.lengths)
+def _one_sided(task: AnomalyTask) -> str:
+    """Why nothing is scored: no recording has normal and anomalous rows in its test part."""
+    assert task.truth is not None
+    truth = task.truth[task.scored]
+    if not len(truth):
+        return "No row of the test part is labelled, so nothing is scored: choose another data.train_fraction."
+    if not truth.any():
+        return "The test part has no labelled anomaly, so nothing can be found: no AUROC, no F1."
+    lack = "The test part has no normal row" if truth.all() else "No recording has normal and anomalous rows to test"
+    return f"{lack}, so nothing can be told apart: choose another data.train_fraction."
+
+
+def _alarm_share(task: AnomalyTask, detections: Sequence[Detection]) -> float | None:
+    """Share of the normal test rows with an alarm, mean over seeds; None if there is no such row.
+
+    Of all test rows where nobody says which are normal.
+    """
     rows = task.scored if task.truth is None else task.scored & ~task.truth
-    return float((detection.scores[rows] > limits[rows]).mean())
+    if not detections or not rows.any():
+        return None
+    limits = [np.repeat(d.limits, task.series.lengths)[rows] for d in detections]
+    return float(np.mean([(d.scores[rows] > limit).mean() for d, limit in zip(detections, limits, strict=True)]))
 
 
 def _episodes(task: AnomalyTask, entity: int) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +16,14 @@ from lightning_fabric import Fabric
 from mmssl.core.methods.deep_svdd import DeepSVDD, svdd_network
 from mmssl.eval.detection import knn_distance, mahalanobis_distance, moving_z_score, rows_needed, threshold
 from mmssl.eval.features import standardise
-from mmssl.eval.forecasting import forward_filled, past_values
+from mmssl.eval.forecasting import Features, forward_filled, past_values
 from mmssl.recipes.scores import UNTRAINED
-from mmssl.recipes.timeline import Early, grid, head, ranges
+from mmssl.recipes.timeline import Early, causal_features, head, ranges, shown_to, stretch_offsets
 from mmssl.timeseries.anomaly import adjust_by_moving_average
 from mmssl.timeseries.anomaly_data import ANOMALOUS, bundled_set, name_labels, read_nab
 from mmssl.timeseries.data import describe, read_series
 from mmssl.timeseries.embedder import SeriesEmbedder
-from mmssl.timeseries.encode import encode_causal
-from mmssl.timeseries.encoder import DilatedConvEncoder
+from mmssl.timeseries.options import READING
 from mmssl.timeseries.preprocess import SeriesPreprocessor
 from mmssl.timeseries.series import SeriesSet, as_objects
 from mmssl.train.batches import ShuffledBatches
@@ -39,6 +41,7 @@ RAW_ROWS = 32  # of a raw window
 SVDD_EPOCHS, SVDD_BATCH, SVDD_LR, SVDD_ROWS = 150, 200, 1e-3, 2_000  # at most so many rows, evenly spaced
 Scores = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
+Distance = Callable[[Floats, Floats], Scores]  # training rows (n, D) and all rows (m, D) to (m,)
 
 
 @dataclass
@@ -54,6 +57,12 @@ class AnomalyDataConfig:
     label: str | None = None  # column that says which rows are anomalous; None: nothing is scored
     normal: list[str] = field(default_factory=lambda: ["0", "false", "normal", "ok"])  # labels of normal rows
     resample: str | None = None  # regular grid, "1s" or a number; bins without a row are missing
+    hold: str | None = None  # last value stands for missing ones up to this age, for sensors logged on change
+    max_gap: str | None = None  # no embedding sees rows from both sides of a longer gap
+    clock_reset: str = "sort"  # where time goes back: sort, split into two stretches, or error
+    time_zone: str | None = None  # of clocks that show local time, such as Europe/Berlin
+    units: dict[str, str] = field(default_factory=dict)  # of channels; a finished run refuses others
+    static: list[str] = field(default_factory=list)  # columns with one value an entity, never looked at
     train_fraction: float = 0.5  # of every entity, from its start, to learn what is normal
     standardise: str | None = None  # together, or each entity by itself; None: together, each for NAB
 
@@ -66,20 +75,24 @@ class AnomalyTask:
         name: of the data.
         description: what was read and how it was split.
         split: of the records.
-        series: standardised rows.
+        raw: rows of all entities; on one scale already, if each is standardised by itself.
+        series: the same, standardised by the training part.
         early: what may be learnt from.
         train_rows: ``(entities,)``.
+        measured: ``(rows,)`` True where a channel has a value.
         truth: ``(rows,)`` True where anomalous; None without labels.
-        scored: ``(rows,)`` True in the test part where the label is known.
+        scored: ``(rows,)`` True in the test part where something is measured and the label is known.
         notes: further sentences.
     """
 
     name: str
     description: str
     split: str
+    raw: SeriesSet
     series: SeriesSet
     early: Early
     train_rows: npt.NDArray[np.int64]
+    measured: npt.NDArray[np.bool_]
     truth: npt.NDArray[np.bool_] | None
     scored: npt.NDArray[np.bool_]
     notes: tuple[str, ...]
@@ -93,7 +106,7 @@ class Detection:
         subject: whose features.
         detector: one of `DETECTORS`, or the control itself.
         seed: of the subject.
-        scores: ``(rows,)`` of all entities.
+        scores: ``(rows,)`` of all entities, NaN where nothing is measured.
         limits: ``(entities,)`` thresholds, from training rows.
     """
 
@@ -119,6 +132,7 @@ def load_recordings(cfg: AnomalyDataConfig, *, context: int, how: str, rate: flo
     given = [f"data.{key}={value}" for key in ("name", "root", "path") if (value := getattr(cfg, key)) is not None]
     if len(given) != 1:
         raise ValueError(f"give one of data.name, data.root and data.path, got {' and '.join(given) or 'none'}")
+    reading = {name: getattr(cfg, name) for name in READING}
     fixed = None
     if cfg.name is not None:
         bundled = bundled_set(cfg.name)
@@ -127,9 +141,7 @@ def load_recordings(cfg: AnomalyDataConfig, *, context: int, how: str, rate: flo
         series, name = read_nab(cfg.root), "NAB"
     else:
         assert cfg.path is not None
-        series = read_series(
-            cfg.path, id=cfg.id, time=cfg.time, channels=cfg.channels, label=cfg.label, resample=grid(cfg.resample)
-        )
+        series = read_series(cfg.path, channels=cfg.channels, label=cfg.label, units=cfg.units, **reading)
         if cfg.label is not None:
             series = name_labels(series, normal=cfg.normal, label=cfg.label)
         name = Path(cfg.path).stem
@@ -139,7 +151,8 @@ def load_recordings(cfg: AnomalyDataConfig, *, context: int, how: str, rate: flo
         raise ValueError(f"data.train_fraction must lie between 0 and 1, got {cfg.train_fraction}")
     share = (cfg.train_fraction * series.lengths).astype(np.int64)
     train_rows = share if fixed is None else np.full(len(series), fixed, dtype=np.int64)
-    _check_length(series, train_rows, context, how, rate)
+    measured: npt.NDArray[np.bool_] = np.any(~np.isnan(series.values), axis=1)
+    _check_length(series, measured, train_rows, context, how, rate)
     each = cfg.standardise or ("each" if cfg.root else "together")
     if each not in ("each", "together"):
         raise ValueError(f"data.standardise must be together or each, got {each!r}")
@@ -150,8 +163,12 @@ def load_recordings(cfg: AnomalyDataConfig, *, context: int, how: str, rate: flo
     preprocessor = SeriesPreprocessor().fit(train)
     late = np.concatenate([np.arange(n) >= t for n, t in zip(series.lengths, train_rows, strict=True)])
     truth = None if labels is None else labels == ANOMALOUS
-    scored = late if labels is None else late & np.array([label is not None for label in labels])
+    scored = late & measured
+    if labels is not None:
+        scored &= np.array([label is not None for label in labels])
     notes = []
+    if missing := int((~measured).sum()):
+        notes.append(f"{missing:,} rows have no value in any channel: no alarm is raised there, and none is counted.")
     if truth is not None and (inside := int((truth & ~late).sum())):
         notes.append(
             f"{inside:,} rows of the training part are labelled anomalous; they were learnt from as the others."
@@ -167,10 +184,19 @@ def load_recordings(cfg: AnomalyDataConfig, *, context: int, how: str, rate: flo
         + (f" ({int((truth & scored).sum()):,} labelled anomalous)" if truth is not None else ""),
     ]
     split = f"time {cfg.train_fraction:g}" if fixed is None else f"after row {fixed}"
-    options = {"id": cfg.id, "time": cfg.time, "resample": cfg.resample}
-    early = Early(preprocessor(train), preprocessor, options)
+    early = Early(preprocessor(train), preprocessor, reading)
     return AnomalyTask(
-        name, "\n".join(lines), split, preprocessor(scaled), early, train_rows, truth, scored, tuple(notes)
+        name=name,
+        description="\n".join(lines),
+        split=split,
+        raw=scaled,
+        series=preprocessor(scaled),
+        early=early,
+        train_rows=train_rows,
+        measured=measured,
+        truth=truth,
+        scored=scored,
+        notes=tuple(notes),
     )
 
 
@@ -197,56 +223,37 @@ class Detectors:
         self.rate = rate
         self.fabric = fabric
         self.found: list[Detection] = []
+        self._rows = [start + np.flatnonzero(task.measured[start:stop]) for start, stop in ranges(task.series)]
+        ends = task.series.offsets[:-1] + task.train_rows
+        self._train_rows = [int(np.searchsorted(rows, end)) for rows, end in zip(self._rows, ends, strict=True)]
 
     def controls(self) -> None:
         """Moving z-score, and distances of the raw rows."""
-        task, series = self.task, self.task.series
-        filled = forward_filled(series.values, series.offsets)
-        windows = [past_values(column, series.offsets, window=RAW_ROWS) for column in filled.T]
-        z_scores, distances, z_limits, limits = [], [], [], []
-        for entity, (start, stop) in enumerate(ranges(series)):
-            z = moving_z_score(series.values[start:stop], window=self.context)
-            raw = np.concatenate([window(np.arange(start, stop)) for window in windows], axis=1)
-            n = int(task.train_rows[entity])
-            skip, middle = self._calibration(n)
-            distance = knn_distance(raw[skip:middle], raw)
-            z_scores.append(z)
-            distances.append(distance)
-            z_limits.append(self._limit(z[skip:n]))
-            limits.append(self._limit(distance[middle:n]))
-        self.found.append(Detection(MOVING_Z, MOVING_Z, 0, np.concatenate(z_scores), np.array(z_limits)))
-        self.found.append(Detection(RAW, RAW, 0, np.concatenate(distances), np.array(limits)))
+        series = self.task.series
+        bounds = stretch_offsets(series)
+        z = [moving_z_score(series.values[a:b], window=self.context) for a, b in pairwise(bounds.tolist())]
+        self._score(MOVING_Z, MOVING_Z, 0, np.concatenate(z))
+        filled = forward_filled(series.values, bounds)
+        windows = [past_values(column, bounds, window=RAW_ROWS) for column in filled.T]
+        self._compare(RAW, RAW, 0, lambda rows: np.concatenate([past(rows) for past in windows], axis=1), knn_distance)
 
     def embedder(self, subject: str, seed: int, embedder: SeriesEmbedder) -> Floats:
         """Every detector on an encoder's embeddings; returns them, ``(rows, dim)``."""
-        task, series = self.task, self.task.series
-        encoder = embedder.encoder
-        assert isinstance(encoder, DilatedConvEncoder)
-        scores: dict[str, list[Scores]] = {name: [] for name in self.names}
-        limits: dict[str, list[float]] = {name: [] for name in self.names}
-        features = []
-        for entity, (start, stop) in enumerate(ranges(series)):
-            x = series.values[start:stop]
-            shown = encode_causal(encoder, x, window=self.context)
-            features.append(shown)
-            n = int(task.train_rows[entity])
-            skip, middle = self._calibration(n)
-            for name in self.names:
-                if name == "masked-last":
-                    hidden = encode_causal(encoder, x, window=self.context, mask_last=True)
-                    score = adjust_by_moving_average(np.abs(shown - hidden).sum(axis=1, dtype=np.float64))
-                elif name == "knn":
-                    score = knn_distance(shown[skip:middle], shown)
-                elif name == "mahalanobis":
-                    score = mahalanobis_distance(shown[skip:middle], shown)
-                else:
-                    score = svdd_scores(shown[skip:middle], shown, seed=seed, fabric=self.fabric)
-                scores[name].append(score)
-                limits[name].append(self._limit(score[skip if name == "masked-last" else middle : n]))
+        series = shown_to(embedder, self.task.raw)
+        features = causal_features(embedder, series, context=self.context)
+        distances: dict[str, Distance] = {
+            "knn": knn_distance,
+            "mahalanobis": mahalanobis_distance,
+            "deep-svdd": partial(svdd_scores, seed=seed, fabric=self.fabric),
+        }
         for name in self.names:
-            found = Detection(subject, name, seed, np.concatenate(scores[name]), np.array(limits[name]))
-            self.found.append(found)
-        return np.concatenate(features)
+            if name == "masked-last":
+                hidden = causal_features(embedder, series, context=self.context, mask_last=True)
+                surprise = np.abs(features - hidden).sum(axis=1, dtype=np.float64)
+                self._score(subject, name, seed, self._adjusted(surprise))
+            else:
+                self._compare(subject, name, seed, lambda rows: features[rows], distances[name])
+        return features
 
     def of(self, subject: str, detector: str) -> list[Detection]:
         """By seed."""
@@ -258,9 +265,35 @@ class Detectors:
         of_encoders = [(subject, name) for name in self.names for subject in (METHOD, UNTRAINED)]
         return [*of_encoders, (MOVING_Z, MOVING_Z), (RAW, RAW)]
 
-    def _calibration(self, n: int) -> tuple[int, int]:
-        """First training row with a past, and the first of those that only the threshold sees."""
-        return _calibration(n, self.context)
+    def _score(self, subject: str, detector: str, seed: int, scores: Scores) -> None:
+        """Scores ``(rows,)`` that learn nothing from the training rows, all of which set the threshold."""
+        limits = []
+        for entity, rows in enumerate(self._rows):
+            n = self._train_rows[entity]
+            skip, _ = _calibration(n, self.context)
+            limits.append(self._limit(scores[rows[skip:n]]))
+        scores = np.where(self.task.measured, scores, np.nan)
+        self.found.append(Detection(subject, detector, seed, scores, np.array(limits)))
+
+    def _compare(self, subject: str, detector: str, seed: int, features: Features, distance: Distance) -> None:
+        """Distances of the features of all rows to those of the earlier training rows; the later set the threshold."""
+        scores = np.full(len(self.task.measured), np.nan)
+        limits = []
+        for entity, rows in enumerate(self._rows):
+            n = self._train_rows[entity]
+            skip, middle = _calibration(n, self.context)
+            x = features(rows)
+            scores[rows] = distance(x[skip:middle], x)
+            limits.append(self._limit(scores[rows[middle:n]]))
+        self.found.append(Detection(subject, detector, seed, scores, np.array(limits)))
+
+    def _adjusted(self, surprise: Scores) -> Scores:
+        """Relative to the measured rows before, stretch by stretch: nothing surprises where nothing is measured."""
+        out = np.zeros(len(surprise))
+        for start, stop in pairwise(stretch_offsets(self.task.series).tolist()):
+            rows = start + np.flatnonzero(self.task.measured[start:stop])
+            out[rows] = adjust_by_moving_average(surprise[rows])
+        return out
 
     def _limit(self, scores: Scores) -> float:
         return threshold(scores, how=self.how, rate=self.rate)  # type: ignore[arg-type]
@@ -319,16 +352,23 @@ def _each_scaled(series: SeriesSet, train_rows: npt.NDArray[np.int64]) -> Series
     return replace(series, values=values)
 
 
-def _check_length(series: SeriesSet, train_rows: npt.NDArray[np.int64], context: int, how: str, rate: float) -> None:
+def _check_length(
+    series: SeriesSet,
+    measured: npt.NDArray[np.bool_],
+    train_rows: npt.NDArray[np.int64],
+    context: int,
+    how: str,
+    rate: float,
+) -> None:
     needed = rows_needed(how, rate)  # type: ignore[arg-type]
-    short = int(np.argmin(train_rows))
-    n = int(train_rows[short])
-    have = n - _calibration(n, context)[1]
-    if have < needed:
-        raise ValueError(
-            f"the training part of {series.ids[short]!r} has {n:,} rows; the last {have:,} set the threshold, and "
-            f"{how} needs {needed:,}: give it more with data.train_fraction, leave the entity out, or take "
-            "evaluate.threshold=sigma"
-        )
-    if (series.lengths <= train_rows).any():
-        raise ValueError(f"data.train_fraction leaves no row of {series.ids[short]!r} to test")
+    for (start, stop), rows, name in zip(ranges(series), train_rows.tolist(), series.ids, strict=True):
+        n = int(measured[start : start + rows].sum())
+        have = n - _calibration(n, context)[1]
+        if have < needed:
+            raise ValueError(
+                f"the training part of {name!r} has {n:,} rows{' with a value' if n < rows else ''}; the last {have:,} "
+                f"set the threshold, and {how} needs {needed:,}: give it more with data.train_fraction, leave the "
+                "entity out, or take evaluate.threshold=sigma"
+            )
+        if not measured[start + rows : stop].any():
+            raise ValueError(f"data.train_fraction leaves no row of {name!r} to test")

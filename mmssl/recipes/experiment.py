@@ -127,6 +127,10 @@ class Experiment(ABC):
         """What the encoder takes of a batch of the source."""
         return batch
 
+    def fingerprint(self) -> Mapping[str, int | str]:
+        """What tells the data from other data, by the name of each part; a run is not resumed with other data."""
+        return {}
+
     @abstractmethod
     def training(self, encoder: nn.Module, seed: int) -> Training:
         """The method that trains ``encoder``."""
@@ -211,6 +215,7 @@ def run_one(cfg: Any, recipe: Recipe, prepare: Prepare, fabric: Fabric, folder: 
     """
     experiment = prepare(cfg, recipe, fabric)
     run = session.open_run(experiment.cfg, recipe=recipe.name, fabric=fabric, folder=folder)
+    session.check_data(run, experiment.fingerprint(), resumed=cfg.resume is not None, fabric=fabric)
     whole = run if folder is None else Run(folder.parent)
     with session.resume_hint(whole, recipe.name, show=fabric.global_rank == 0):
         pretrain_and_score(experiment, run)

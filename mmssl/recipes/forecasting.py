@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from mmssl.eval.forecasting import (
     seasonal_naive,
 )
 from mmssl.recipes.scores import UNTRAINED
-from mmssl.recipes.timeline import Early, grid, head, times_of
+from mmssl.recipes.timeline import Early, head, stretch_offsets, stretch_start, times_of
 from mmssl.timeseries.anomaly_data import bundled_set
 from mmssl.timeseries.calendar import calendar_parts, with_calendar
 from mmssl.timeseries.data import describe, read_series
+from mmssl.timeseries.options import READING
 from mmssl.timeseries.preprocess import SeriesPreprocessor
 from mmssl.timeseries.series import SeriesSet
 
@@ -57,6 +59,12 @@ class ForecastDataConfig:
     target: list[str] | None = None  # those of the channels that are forecast; None: all
     calendar: bool = True  # hour, day of the week and so on as further inputs, where times are dates
     resample: str | None = None  # regular grid, "1h" or a number; bins without a row are missing
+    hold: str | None = None  # last value stands for missing ones up to this age, for sensors logged on change
+    max_gap: str | None = None  # no embedding sees rows from both sides of a longer gap
+    clock_reset: str = "sort"  # where time goes back: sort, split into two stretches, or error
+    time_zone: str | None = None  # of clocks that show local time, such as Europe/Berlin
+    units: dict[str, str] = field(default_factory=dict)  # of channels; a finished run refuses others
+    static: list[str] = field(default_factory=list)  # columns with one value an entity, never learnt from
     fractions: list[float] = field(default_factory=lambda: [0.6, 0.2, 0.2])  # of each entity: train, validate, test
     rows: list[int] | None = None  # the same in rows, instead of fractions; what comes after is not used
 
@@ -75,7 +83,7 @@ class ForecastTask:
         std: ``(C,)`` by which they were divided.
         channels: names of the targets.
         known: ``(rows, K)`` calendar of every row, standardised; None without.
-        train, valid, test: spans.
+        train, valid, test: spans, none of which holds a break.
         season: rows; None where there is none.
         notes: further sentences.
     """
@@ -95,10 +103,6 @@ class ForecastTask:
     season: int | None
     notes: tuple[str, ...]
 
-    def standardised(self, preprocessor: SeriesPreprocessor, parts: tuple[str, ...]) -> SeriesSet:
-        """All rows as an encoder wants them."""
-        return preprocessor(with_calendar(self.series, parts))
-
 
 def load_task(cfg: ForecastDataConfig, *, horizons: Sequence[int], context: int, season: int | None) -> ForecastTask:
     """Read, split by time and standardise.
@@ -117,26 +121,28 @@ def load_task(cfg: ForecastDataConfig, *, horizons: Sequence[int], context: int,
         raise ValueError(f"context must be at least 1 row, got {context}")
     if not horizons or min(horizons) < 1:
         raise ValueError(f"horizons must be rows ahead, at least 1 each, got {list(horizons)}")
+    reading = {name: getattr(cfg, name) for name in READING}
     if cfg.path is None:
         series, name = replace(bundled_set(DEFAULT_DATA).series, labels=None), DEFAULT_DATA
     else:
-        series = read_series(cfg.path, id=cfg.id, time=cfg.time, channels=cfg.channels, resample=grid(cfg.resample))
+        series = read_series(cfg.path, channels=cfg.channels, units=cfg.units, **reading)
         name = Path(cfg.path).stem
     sizes = _sizes(cfg, series)  # (entities, 3)
     described = describe(series)
     series = head(series, sizes.sum(axis=1))
     ends = series.offsets[:-1, None] + np.cumsum(sizes, axis=1)  # (entities, 3)
     bounds = np.concatenate([series.offsets[:-1, None], ends], axis=1)
-    spans = [[(int(b[i]), int(b[i + 1])) for b in bounds] for i in range(3)]
+    whole = [[(int(b[i]), int(b[i + 1])) for b in bounds] for i in range(3)]
+    spans = [_unbroken(part, series) for part in whole]
     _check_horizons(horizons, spans, context)
     parts = calendar_parts(head(series, sizes[:, 0])) if cfg.calendar else ()
     train = head(series, sizes[:, 0])
     chosen = _targets(cfg, train)
     preprocessor = SeriesPreprocessor().fit(with_calendar(train, parts))
-    whole = preprocessor(with_calendar(series, parts))
-    values = np.ascontiguousarray(whole.values[:, chosen])
-    found = season or find_season(values, spans[0])
-    if season is not None and not 1 <= season <= min(stop - start for start, stop in spans[0]):
+    standardised = preprocessor(with_calendar(series, parts)).values
+    values = np.ascontiguousarray(standardised[:, chosen])
+    found = season or find_season(values, [max(_unbroken([span], series), key=_rows) for span in whole[0]])
+    if season is not None and not 1 <= season <= min(map(_rows, whole[0])):
         raise ValueError(f"season={season} must be at least 1 row and fit into the training part")
     shares = "/".join(f"{share:g}" for share in cfg.rows or cfg.fractions)
     lines = [
@@ -152,17 +158,16 @@ def load_task(cfg: ForecastDataConfig, *, horizons: Sequence[int], context: int,
     notes = ["Standardised by mean and standard deviation of the training part; errors are of standardised values."]
     if series.times is not None and series.step is None:
         notes.append("The rows are at irregular times, and horizons count rows; data.resample puts them on a grid.")
-    options = {"id": cfg.id, "time": cfg.time, "resample": cfg.resample, "calendar": parts}
     return ForecastTask(
         name=name,
         description="\n".join(lines),
         split=f"time {shares}",
         series=series,
-        early=Early(preprocessor(with_calendar(train, parts)), preprocessor, options),
+        early=Early(preprocessor(with_calendar(train, parts)), preprocessor, {**reading, "calendar": parts}),
         values=values,
         std=np.array(preprocessor.std)[chosen],
         channels=tuple(series.channels[i] for i in chosen),
-        known=whole.values[:, -len(parts) :] if parts else None,
+        known=standardised[:, -len(parts) :] if parts else None,
         train=spans[0],
         valid=spans[1],
         test=spans[2],
@@ -186,18 +191,18 @@ class Forecasts:
         self.context = context
         self.results: list[ForecastResult] = []
         self.drawn: dict[tuple[str, int], npt.NDArray[np.floating[Any]]] = {}
-        self._filled = forward_filled(task.values, task.series.offsets)
+        self._stretches = stretch_offsets(task.series)
+        self._filled = forward_filled(task.values, self._stretches)
 
     def controls(self) -> None:
         """Last value, last season, and ridge regression on the past values of each channel."""
-        offsets = self.task.series.offsets
         for h in self.horizons:
             self._add(LAST, 0, h, last_value(self._filled, horizon=h))
             if self.task.season is not None:
                 self._add(SEASONAL, 0, h, seasonal_naive(self._filled, horizon=h, season=self.task.season))
             columns = []
             for c in range(self.task.values.shape[1]):
-                past = past_values(self._filled[:, c], offsets, window=self.context, extra=self.task.known)
+                past = past_values(self._filled[:, c], self._stretches, window=self.context, extra=self.task.known)
                 columns.append(self._ridge(past, self.task.values[:, [c]], h))
             valid_mse = float(np.mean([column.valid_mse for column in columns]))
             self._add(LINEAR, 0, h, by_channel(columns), len(self._train(h)), valid_mse)
@@ -241,8 +246,7 @@ class Forecasts:
         mean = task.early.preprocessor.mean[task.early.preprocessor.channels.index(task.channels[0])]
         for h in dict.fromkeys((self.horizons[0], self.horizons[-1])):
             for i, row in enumerate(self.examples(origins(task.test, h)).tolist()):
-                first = max(int(task.series.offsets[np.searchsorted(task.series.offsets, row, side="right") - 1]),
-                            row - min(HISTORY, 3 * h))  # fmt: skip
+                first = max(stretch_start(task.series, row), row - min(HISTORY, 3 * h))
                 shown, ahead = np.arange(first, row + h + 1), np.arange(row + 1, row + h + 1)
                 lines = [Line(times_of(task.series, shown), task.values[shown, 0] * task.std[0] + mean, None)]
                 for c, subject in ((1, LINEAR), (0, METHOD)):
@@ -283,18 +287,28 @@ def _sizes(cfg: ForecastDataConfig, series: SeriesSet) -> npt.NDArray[np.int64]:
     return np.diff(ends, axis=1, prepend=0)
 
 
+def _unbroken(spans: Sequence[Span], series: SeriesSet) -> list[Span]:
+    """The spans cut at every break: no forecast looks across one."""
+    starts = series.stretches()[0]
+    return [piece for a, b in spans for piece in pairwise([a, *starts[(starts > a) & (starts < b)].tolist(), b])]
+
+
+def _rows(span: Span) -> int:
+    return span[1] - span[0]
+
+
 def _check_horizons(horizons: Sequence[int], spans: Sequence[Sequence[Span]], context: int) -> None:
     """Raise a ValueError where a horizon is longer than a part of the time axis."""
     for part, found in zip(PARTS, spans, strict=True):
-        longest = max(stop - start for start, stop in found)
+        longest = max(map(_rows, found))
         past = context - 1 if part == "training" else 0
         for horizon in horizons:
             if horizon + past >= longest:
                 behind = f" beside the {past} that the first forecast looks back at" if past else ""
                 raise ValueError(
-                    f"a horizon of {horizon:,} rows does not fit into the {part} part, which has {longest:,} rows and "
-                    f"needs {horizon + past + 1:,}{behind}: leave it out of horizons, give the part a larger share "
-                    "(data.fractions)" + (", or set a smaller context" if past else "")
+                    f"a horizon of {horizon:,} rows does not fit into the {part} part, which has {longest:,} rows "
+                    f"at a stretch and needs {horizon + past + 1:,}{behind}: leave it out of horizons, give the part a "
+                    "larger share (data.fractions)" + (", or set a smaller context" if past else "")
                 )
 
 

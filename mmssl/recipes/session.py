@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lightning_fabric import Fabric
 from omegaconf import OmegaConf
 
+from mmssl.messages import setting
 from mmssl.train.run import Run
 
 C = TypeVar("C", bound=Any)
+SHOWN = 12  # names in a message
 
 
 def configuration(cfg: C) -> C:
@@ -37,7 +40,7 @@ def configuration(cfg: C) -> C:
             "or start a new run"
         )
     loaded = OmegaConf.load(run.config)
-    _check_recipe(run, _leaves(OmegaConf.to_container(loaded)), default)
+    _check_recipe(run, _leaves(OmegaConf.to_container(loaded), default), default)
     saved = OmegaConf.merge(OmegaConf.structured(type(cfg)), loaded)
     return replace(OmegaConf.to_object(saved), resume=str(cfg.resume))  # type: ignore[type-var,return-value]
 
@@ -63,6 +66,33 @@ def open_run(cfg: Any, *, recipe: str, fabric: Fabric, folder: Path | None = Non
     return Run(fabric.broadcast(str(folder)))
 
 
+def check_data(run: Run, fingerprint: Mapping[str, int | str], *, resumed: bool, fabric: Fabric) -> None:
+    """Keep what tells the data of a new run from other data; refuse to go on with other data.
+
+    A run that kept nothing goes on with any.
+
+    Raises:
+        ValueError: the data is not that of the run; says what differs.
+    """
+    if resumed and run.data.exists():
+        kept = json.loads(run.data.read_text())
+        changed = [name for name in kept | dict(fingerprint) if kept.get(name) != fingerprint.get(name)]
+        if changed:
+            shown = ", ".join(_difference(name, kept.get(name), fingerprint.get(name)) for name in changed[:SHOWN])
+            more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+            raise ValueError(
+                f"the data is not that which {run.path} began with, so test rows might have been learnt from: other "
+                f"{shown}{more}. Put the data back as it was, or start a new run"
+            )
+    elif not resumed and fingerprint and fabric.global_rank == 0:
+        run.data.write_text(json.dumps(fingerprint, indent=1) + "\n")
+
+
+def _difference(name: str, before: int | str | None, now: int | str | None) -> str:
+    """Numbers are shown, hashes are not."""
+    return f"{name} ({before:,}, now {now:,})" if isinstance(before, int) and isinstance(now, int) else name
+
+
 def save_config(cfg: Any, run: Run) -> None:
     """The configuration as it runs, with every value that was worked out."""
     run.config.write_text(config_yaml(cfg))
@@ -76,7 +106,7 @@ def command(cfg: Any, recipe: str) -> str:
     """What to type to run this configuration again: every value that differs from the default."""
     default = flat(type(cfg)())
     changed = [
-        shlex.quote(f"{key}={_value(value)}")
+        setting(f"+{key}" if isinstance(value, dict) else key, value)  # Hydra adds to a mapping
         for key, value in flat(cfg).items()
         if value != default[key] and key != "resume"
     ]
@@ -88,15 +118,23 @@ def resume_command(run: Run, recipe: str) -> str:
 
 
 def flat(cfg: Any) -> dict[str, Any]:
-    """``{"train.lr": 0.001, …}``."""
-    return _leaves(OmegaConf.to_container(OmegaConf.structured(cfg)))
+    """``{"train.lr": 0.001, …}``; a setting that is a mapping, such as ``data.units``, is one value."""
+    out: dict[str, Any] = {}
+    for part in fields(cfg):
+        value = getattr(cfg, part.name)
+        if is_dataclass(value):
+            out |= {f"{part.name}.{key}": inner for key, inner in flat(value).items()}
+        else:
+            out[part.name] = value
+    return out
 
 
-def _leaves(tree: Any) -> dict[str, Any]:
+def _leaves(tree: Any, known: Collection[str]) -> dict[str, Any]:
+    """The same of a configuration as it is saved; ``known`` are the settings, whose values stay whole."""
     out: dict[str, Any] = {}
 
     def walk(prefix: str, node: Any) -> None:
-        if isinstance(node, dict):
+        if isinstance(node, dict) and prefix not in known:
             for key, value in node.items():
                 walk(f"{prefix}.{key}" if prefix else str(key), value)
         else:
@@ -116,19 +154,6 @@ def _check_recipe(run: Run, saved: Collection[str], known: Collection[str]) -> N
             f"{run.path} is the run of another recipe ({recipe}, by its folder): its configuration {', '.join(wrong)}. "
             "Go on with the recipe that began it"
         )
-
-
-def _value(value: Any) -> str:
-    """As Hydra's command line reads it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ",".join(_value(item) for item in value) + "]"
-    text = str(value)
-    plain = isinstance(value, int | float) or all(c.isalnum() or c in "_-./:" for c in text)
-    return text if plain else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class TabularEvaluateConfig(EvaluateConfig):
     protocols: list[str] = field(default_factory=lambda: ["linear"])
     controls: list[str] = field(default_factory=lambda: list(CONTROLS))
     measure: str = "auto"  # what decides: auc for two classes, accuracy for more, r2 for numbers
-    labels: int | None = None  # labelled training rows, drawn at random; the others count as unlabelled. None: all
+    labels: int | None = None  # labelled training rows, one a class at least; others count as unlabelled. None: all
     max_rows: int = 60_000  # labelled rows of each part that are scored; more are drawn from at random
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
 
@@ -95,7 +95,7 @@ class RowScores(EncoderScores):
         self.semi = semi
         self.finetune = cfg.finetune
         task = None
-        if data.test is not None and len(data.test.labelled):
+        if data.test is not None and data.test.labels is not None:
             task, self.rows = task_and_rows(data, cfg.measure, labels=cfg.labels, limit=cfg.max_rows)
         super().__init__(task, cfg, method=method, title=title, controls=CONTROLS)
 
@@ -147,15 +147,27 @@ def task_and_rows(
         seed: of the rows that are drawn where there are more.
 
     Raises:
-        ValueError: the training rows have one label, or the measure does not fit.
+        ValueError: the training rows have one label or are too few for their classes, the test rows have none, or the
+            measure does not fit.
     """
     assert data.test is not None
-    train = _positions(data.train, min(limit, labels or limit), seed)
+    if not len(data.test.labelled):
+        raise ValueError(
+            f"none of the {len(data.test):,} test rows has a label, so nothing can be scored: give others "
+            "(data.test_path, data.split), or leave data.label out"
+        )
+    least = fewest_labels(data)
+    if min(limit, limit if labels is None else labels) < least:
+        given = f"evaluate.max_rows={limit}" if labels is None else f"evaluate.labels={labels}"
+        raise ValueError(f"{given} is too few: {least} labelled rows are needed, one a class and two at least")
+    train = _positions(data.train, limit if labels is None else min(limit, labels), seed)
+    if data.classes is not None:
+        train = _with_every_class(train, data.train, seed)
     test = _positions(data.test, limit, seed)
     train_y, test_y = _labels(data, data.train)[train], _labels(data, data.test)[test]
     if len(np.unique(train_y)) < 2:
         raise ValueError(
-            f"all {len(train_y)} labelled training rows have the label {train_y[0]!r}: there is nothing to learn; "
+            f"all {len(train_y)} labelled training rows have the label {str(train_y[0])!r}: there is nothing to learn; "
             "raise evaluate.labels, or split another way (data.split)"
         )
     regression = data.classes is None
@@ -169,6 +181,12 @@ def task_and_rows(
         data.test.x[test],
         None if regression else len(task.classes),
     )
+
+
+def fewest_labels(data: TableData) -> int:
+    """How many labelled training rows can be learnt from: one a class, and two at least."""
+    assert data.train.labels is not None
+    return 2 if data.classes is None else max(2, len(np.unique(data.train.labels[data.train.labelled])))
 
 
 def boosted(
@@ -214,6 +232,17 @@ def _positions(part: Part, limit: int, seed: int) -> npt.NDArray[np.int64]:
     if len(labelled) <= limit:
         return labelled
     return np.sort(np.random.default_rng(seed).choice(labelled, limit, replace=False))
+
+
+def _with_every_class(chosen: npt.NDArray[np.int64], part: Part, seed: int) -> npt.NDArray[np.int64]:
+    """``chosen`` labelled rows with one of each class that they lack, in place of ones of classes with several."""
+    assert part.labels is not None
+    labels, chosen = part.labels, chosen.copy()
+    rng = np.random.default_rng(seed)
+    for code in np.setdiff1d(labels[part.labelled], labels[chosen]):
+        _, place, counts = np.unique(labels[chosen], return_inverse=True, return_counts=True)
+        chosen[rng.choice(np.flatnonzero(counts[place] > 1))] = rng.choice(np.flatnonzero(labels == code))
+    return np.sort(chosen)
 
 
 def _measure(name: str, *, regression: bool, train_y: npt.NDArray[Any], test_y: npt.NDArray[Any]) -> Measure:

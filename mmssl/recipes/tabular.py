@@ -25,6 +25,7 @@ from mmssl.tabular.dataset import DataConfig, TableData, TableSource, load_data
 from mmssl.tabular.embedder import TableEmbedder
 from mmssl.tabular.encoder import ENCODERS
 from mmssl.tabular.stopping import Patience, fixed_loss
+from mmssl.train.batches import Source
 from mmssl.train.pretrain import Probe
 
 DEFAULT_DATA = "breast_cancer"
@@ -84,12 +85,14 @@ class TableRecipe(Recipe):
         sizes: width and depth of the paper's MLP for columns of these cardinalities.
         build: ``(encoder, cfg, rows, cardinalities)`` to the method; rows ``(n, M)`` are what it learns from.
         settle: ``(cfg.method, sizes)`` to the same without a None.
+        source: ``(cfg, source, seed)`` to what gives the batches of the training, of a source of rows.
         semi: fits labels with the help of unlabelled rows, if the method has a way of its own; see `RowScores`.
     """
 
     sizes: Callable[[Sequence[int]], tuple[int, int]]
     build: Callable[[Any, Any, Tensor, Sequence[int]], nn.Module]
     settle: Callable[[Any, Sizes], Any] = lambda method, sizes: method
+    source: Callable[[Any, Source, int], Source] = lambda cfg, source, seed: source
     semi: Callable[[Any], Semi | None] | None = None
 
 
@@ -122,6 +125,9 @@ class TableExperiment(Experiment):
         super().__init__(cfg, recipe, data, scores, fabric)
         self.data = data
 
+    def fingerprint(self) -> Mapping[str, int | str]:
+        return self.data.fingerprint
+
     def make_encoder(self) -> nn.Module:
         return make_encoder(self.cfg.model, self.data.preprocessor.cardinalities)
 
@@ -140,7 +146,7 @@ class TableExperiment(Experiment):
             rows, validation = x, torch.from_numpy(held_rows).to(x.device)
         return Training(
             self.recipe.build(encoder, cfg, rows, self.data.preprocessor.cardinalities),
-            stream or TableSource(rows),
+            self.recipe.source(cfg, stream or TableSource(rows), seed),
             Probe(rows[:LOOKED_AT].cpu(), encoder, _validation_loss(validation, cfg.train.batch_size)),
             None if cfg.stopping.patience is None else _stop(cfg.stopping.patience),
         )

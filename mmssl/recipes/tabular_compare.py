@@ -21,7 +21,7 @@ from mmssl.eval.evaluate import BOOSTED
 from mmssl.recipes import session, tabular_scarf, tabular_vime
 from mmssl.recipes.command import command_line
 from mmssl.recipes.scores import Task
-from mmssl.recipes.table_scores import FineTuneConfig, Floats, boosted, fine_tuned, task_and_rows
+from mmssl.recipes.table_scores import FineTuneConfig, Floats, boosted, fewest_labels, fine_tuned, task_and_rows
 from mmssl.recipes.tabular import ModelConfig, StoppingConfig, TableRecipe, TabularConfig, experiment, train_config
 from mmssl.recipes.tabular_vime import SemiConfig, semi_supervised
 from mmssl.recipes.training import TrainConfig
@@ -47,7 +47,9 @@ class Config:
     root: str | None = None  # folder of public tables on disk
     methods: list[str] = field(default_factory=lambda: list(METHODS))  # also vime-semi and mlp, its supervised baseline
     rows: int | None = None  # of the training part, drawn anew for each seed where there are more; None: all
-    shares: list[float] = field(default_factory=lambda: [1.0])  # of the labels of these rows
+    shares: list[float] = field(
+        default_factory=lambda: [1.0]
+    )  # of the labels of these rows, of each class one at least
     seeds: int = 5
     model: ModelConfig = field(default_factory=lambda: ModelConfig(hidden=256, depth=4))  # the same for all methods
     train: TrainConfig = field(default_factory=train_config)
@@ -126,7 +128,7 @@ def compared(cfg: Config, data: TableData, method: str, *, seed: int, fabric: Fa
     encoder = FlatCells(cardinalities) if method in ("boosting", "mlp") else _encoder(cfg, data, method, seed, fabric)
     assert data.test is not None
     for share in cfg.shares:
-        labels = max(2, round(share * len(data.train.labelled)))
+        labels = max(fewest_labels(data), round(share * len(data.train.labelled)))
         task, rows = task_and_rows(data, labels=labels, seed=seed)
         scored: Iterable[tuple[str, Floats]]
         if method == "boosting":

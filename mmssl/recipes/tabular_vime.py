@@ -22,13 +22,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mmssl.recipes.command import command_line
+from mmssl.recipes.experiment import Sizes
 from mmssl.recipes.table_scores import Floats, Rows, Semi
 from mmssl.recipes.tabular import TableRecipe, TabularConfig, hold_out, run_tabular
-from mmssl.tabular.cells import FlatCells
 from mmssl.tabular.dataset import TableSource
 from mmssl.tabular.stopping import Patience
-from mmssl.tabular.vime import VIME, VIMESemi
-from mmssl.train.batches import ShuffledBatches
+from mmssl.tabular.vime import VIME, VIMESemi, corrupt, default_width
+from mmssl.train.batches import ShuffledBatches, Source
 from mmssl.train.fit import fit
 from mmssl.train.optim import build_optimizer
 
@@ -42,6 +42,7 @@ class MethodConfig:
 
     rate: float = 0.3  # probability with which a cell is replaced
     alpha: float = 2.0  # weight of restoring the row beside finding the cells
+    reference: str = "paper"  # or authors: the table is corrupted once for the whole training, as in their code
 
 
 @dataclass
@@ -75,6 +76,31 @@ def build(encoder: Any, cfg: Config, rows: Tensor, cardinalities: Sequence[int])
     return VIME(encoder, cardinalities, rate=cfg.method.rate, alpha=cfg.method.alpha)
 
 
+def settle(method: MethodConfig, sizes: Sizes) -> MethodConfig:
+    if method.reference not in ("paper", "authors"):
+        raise ValueError(f"method.reference must be paper or authors, got {method.reference!r}")
+    return method
+
+
+def source(cfg: Config, rows: Source, seed: int) -> Source:
+    """Rows, or pairs of a row and what it was corrupted to before the training.
+
+    Raises:
+        ValueError: the table is not in memory, so that it cannot be corrupted as a whole.
+    """
+    if cfg.method.reference == "paper":
+        return rows
+    if not isinstance(rows, TableSource):
+        raise ValueError(
+            "method.reference=authors corrupts the whole table once, and this one is streamed: "
+            "set data.in_memory=true, or method.reference=paper"
+        )
+    x = rows.x
+    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return _Pairs(x, corrupt(x, cfg.method.rate))
+
+
 def semi(cfg: Config) -> Semi | None:
     return partial(semi_supervised, cfg=cfg.semi, rate=cfg.method.rate) if cfg.semi.steps else None
 
@@ -104,7 +130,7 @@ def semi_supervised(
             corruptions=cfg.corruptions,
             beta=cfg.beta,
         ).to(device)
-        labelled = ShuffledBatches(_Labelled(x[learnt], y[learnt]), batch_size=cfg.batch_size, seed=seed)
+        labelled = ShuffledBatches(_Pairs(x[learnt], y[learnt]), batch_size=cfg.batch_size, seed=seed)
         others = TableSource(torch.from_numpy(rows.unlabelled).to(device))
         unlabelled = ShuffledBatches(others, batch_size=cfg.batch_size, seed=seed + 1)
 
@@ -133,8 +159,8 @@ def semi_supervised(
     return PROTOCOL, out.softmax(dim=1).cpu().numpy()
 
 
-class _Labelled:
-    """Rows with their labels, on the device."""
+class _Pairs:
+    """Rows, each with its label or its corruption, on the device."""
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.x, self.y = x, y
@@ -150,8 +176,10 @@ class _Labelled:
 RECIPE = TableRecipe(
     "tabular_vime",
     "VIME",
-    sizes=lambda cardinalities: (FlatCells(cardinalities).dim, 1),
+    sizes=lambda cardinalities: (default_width(cardinalities), 1),
     build=build,
+    settle=settle,
+    source=source,
     semi=semi,
 )
 

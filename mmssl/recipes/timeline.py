@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 import mmssl
 from mmssl.core.health import Diagnosis
 from mmssl.recipes.training import HealthConfig, TrainConfig, train_seed, work_out
+from mmssl.timeseries.calendar import with_calendar
 from mmssl.timeseries.dataset import SeriesSource
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.encode import encode_causal
@@ -59,7 +60,7 @@ class Early:
     Args:
         series: standardised rows of all entities.
         preprocessor: fitted on them.
-        options: how the data was read, for the export: ``id``, ``time``, ``resample``, ``calendar``.
+        options: how the data was read, for the export: see `mmssl.timeseries.options.READING`, and the ``calendar``.
     """
 
     series: SeriesSet
@@ -82,14 +83,15 @@ def settle_training(cfg: C, early: Early) -> C:
 
 
 def training_pieces(series: SeriesSet, *, max_length: int) -> Windows:
-    """What a step draws from: every entity in equal pieces of ``max_length`` to twice as many rows.
+    """What a step draws from: every stretch in equal pieces of ``max_length`` to twice as many rows.
 
-    That is what the authors train on. A single entity that is shorter comes in two pieces: one alone would have no
-    other to be told apart from.
+    That is what the authors train on; without breaks, a stretch is an entity. A single one that is shorter comes in two
+    pieces: one alone would have no other to be told apart from.
     """
-    fewest = 2 if len(series) == 1 else 1
+    stretches = list(zip(*series.stretches(), strict=True))
+    fewest = 2 if len(stretches) == 1 else 1
     starts, lengths, entity = [], [], []
-    for i, (first, rows) in enumerate(zip(series.offsets[:-1], series.lengths, strict=True)):
+    for first, rows, i in stretches:
         pieces = max(fewest, int(rows) // max_length)
         size = -(-int(rows) // pieces)
         for start in range(0, int(rows), size):
@@ -168,15 +170,15 @@ def pretrain_early(
     return embedder(untrained), embedder(final), diagnosis
 
 
-def loaded(folder: str, *, device: str, seed: int) -> tuple[SeriesEmbedder, SeriesEmbedder]:
-    """The encoder of a finished run, and the same with random weights.
+def taken_from(folder: str, raw: SeriesSet, *, device: str, seed: int) -> tuple[SeriesEmbedder, SeriesEmbedder]:
+    """The encoder of a finished run for these rows, and the same with random weights.
 
     Returns:
         The one with random weights, and the trained one.
 
     Raises:
         FileNotFoundError: no such run.
-        ValueError: its encoder has no vector for single rows.
+        ValueError: its encoder has no vector for single rows, or was trained on other data than ``raw``.
     """
     trained = mmssl.load(folder, device=device)
     if not isinstance(trained, SeriesEmbedder) or not isinstance(trained.encoder, DilatedConvEncoder):
@@ -184,23 +186,36 @@ def loaded(folder: str, *, device: str, seed: int) -> tuple[SeriesEmbedder, Seri
             f"run={folder} has no vectors for single rows; take a run of timeseries_ts2vec, timeseries_forecast or "
             "timeseries_anomaly"
         )
+    shown_to(trained, raw)
     torch.manual_seed(seed)
     fresh = DilatedConvEncoder(**trained.arguments).to(device).eval()
     return replace(trained, encoder=fresh), trained
 
 
+def shown_to(embedder: SeriesEmbedder, raw: SeriesSet) -> SeriesSet:
+    """Raw rows as the encoder of ``embedder`` learnt to see them: its calendar beside them, its standardisation.
+
+    Raises:
+        ValueError: the encoder was trained on other channels, units or another rate.
+    """
+    return embedder.preprocessor(with_calendar(raw, embedder.calendar))
+
+
 def causal_features(embedder: SeriesEmbedder, series: SeriesSet, *, context: int, mask_last: bool = False) -> Floats:
-    """A vector for every row of every entity from its last ``context`` rows: ``(rows, dim)``.
+    """A vector for every row from the last ``context`` rows of its stretch: ``(rows, dim)``.
 
     Args:
         embedder: its encoder is used as it is.
-        series: standardised.
+        series: from `shown_to`.
         context: rows that a vector may see, its own included.
         mask_last: hide the row itself.
     """
     encoder = embedder.encoder
     assert isinstance(encoder, DilatedConvEncoder)
-    parts = [encode_causal(encoder, series.values[a:b], window=context, mask_last=mask_last) for a, b in ranges(series)]
+    parts = [
+        encode_causal(encoder, series.values[a:b], window=context, mask_last=mask_last)
+        for a, b in pairwise(stretch_offsets(series).tolist())
+    ]
     return np.concatenate(parts)
 
 
@@ -223,17 +238,20 @@ def ranges(series: SeriesSet) -> list[tuple[int, int]]:
     return list(pairwise(series.offsets.tolist()))
 
 
+def stretch_offsets(series: SeriesSet) -> npt.NDArray[np.int64]:
+    """``(s + 1,)``: the first row of every stretch without a break, and the row after the last one."""
+    return np.append(series.stretches()[0], len(series.values))
+
+
+def stretch_start(series: SeriesSet, row: int) -> int:
+    """The first row of the stretch without a break that ``row`` is in."""
+    starts = series.stretches()[0]
+    return int(starts[np.searchsorted(starts, row, side="right") - 1])
+
+
 def times_of(series: SeriesSet, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """When rows of one entity were measured, for a chart: times, or row numbers within the entity."""
     if series.times is None:
         return rows - series.offsets[np.searchsorted(series.offsets, rows[0], side="right") - 1]
     times = series.times[rows]
     return times.astype("datetime64[ns]") if series.time_kind == "datetime" else times
-
-
-def grid(resample: str | None) -> str | float | None:
-    """What `read_series` takes for ``data.resample``, which is text on a command line."""
-    try:
-        return None if resample is None else float(resample)
-    except ValueError:
-        return resample

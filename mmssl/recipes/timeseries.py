@@ -5,7 +5,7 @@ A recipe adds the settings of its method, how they follow from the amount of dat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -206,6 +206,15 @@ class SeriesExperiment(Experiment):
     def __init__(self, cfg: Any, recipe: Recipe, data: SeriesData, scores: SeriesScores, fabric: Fabric) -> None:
         super().__init__(cfg, recipe, data, scores, fabric)
         self.data = data
+
+    def fingerprint(self) -> Mapping[str, int | str]:
+        test, fitted = self.data.test, self.data.preprocessor
+        scales = zip(fitted.channels, fitted.mean, fitted.std, strict=True)
+        return {
+            "training windows": len(self.data.train),
+            "test windows": 0 if test is None else len(test),
+            **{f"channel {name}": f"mean {mean:.6g}, sd {std:.6g}" for name, mean, std in scales},
+        }
 
     def make_encoder(self) -> nn.Module:
         return make_encoder(self.cfg, self.data)

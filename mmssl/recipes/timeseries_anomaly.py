@@ -26,7 +26,7 @@ from mmssl.recipes.anomaly_report import SUBJECTS, anomaly_records, anomaly_sect
 from mmssl.recipes.command import command_line
 from mmssl.recipes.detectors import DETECTORS, METHOD, AnomalyDataConfig, AnomalyTask, Detectors, load_recordings
 from mmssl.recipes.scores import UNTRAINED
-from mmssl.recipes.timeline import EncoderConfig, TS2VecConfig, loaded, pretrain_early, settle_training
+from mmssl.recipes.timeline import EncoderConfig, TS2VecConfig, pretrain_early, settle_training, taken_from
 from mmssl.recipes.training import HealthConfig, TrainConfig
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.train.export import save_embedder, versions
@@ -81,26 +81,33 @@ def main(cfg: Config) -> Path:
         rate=cfg.evaluate.rate,
         fabric=fabric,
     )
+    given = taken_from(cfg.run, task.raw, device=str(fabric.device), seed=cfg.train.seed) if cfg.run else None
     run = session.open_run(cfg, recipe=RECIPE, fabric=fabric)
     with session.resume_hint(run, RECIPE, show=fabric.global_rank == 0):
-        detect(cfg, task, detectors, run, fabric)
+        detect(cfg, task, detectors, given, run, fabric)
     return run.path
 
 
-def detect(cfg: Config, task: AnomalyTask, detectors: Detectors, run: Run, fabric: Fabric) -> None:
-    """All seeds into ``run``, then the report."""
+def detect(
+    cfg: Config,
+    task: AnomalyTask,
+    detectors: Detectors,
+    given: tuple[SeriesEmbedder, SeriesEmbedder] | None,
+    run: Run,
+    fabric: Fabric,
+) -> None:
+    """All seeds, or the encoders that are ``given``, into ``run``, then the report."""
     main_rank = fabric.global_rank == 0
     if main_rank:
         print(f"{task.name}\n{task.description}\nrun: {run.path}", flush=True)
         detectors.controls()
     assert cfg.train.seeds is not None
-    seeds = 1 if cfg.run else cfg.train.seeds
+    seeds = 1 if given else cfg.train.seeds
     diagnoses = []
     first: SeriesEmbedder | None = None
     for seed in range(cfg.train.seed, cfg.train.seed + seeds):
-        if cfg.run:
-            untrained, trained = loaded(cfg.run, device=str(fabric.device), seed=seed)
-            trained.preprocessor.check(task.series)
+        if given:
+            untrained, trained = given
         else:
             untrained, trained, diagnosis = pretrain_early(
                 cfg.model, cfg.method, cfg.train, cfg.health, task.early,

@@ -38,11 +38,13 @@ from mmssl.recipes.timeline import (
     EncoderConfig,
     TS2VecConfig,
     causal_features,
-    loaded,
     pretrain_early,
     settle_training,
+    shown_to,
+    taken_from,
 )
 from mmssl.recipes.training import HealthConfig, TrainConfig
+from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.train.export import save_embedder, versions
 from mmssl.train.fit import setup_fabric
 from mmssl.train.run import Run, read_metrics
@@ -74,25 +76,28 @@ def main(cfg: Config) -> Path:
     cfg = session.configuration(cfg)
     task = load_task(cfg.data, horizons=cfg.horizons, context=cfg.context, season=cfg.season)
     cfg = settle_training(cfg, task.early)
+    given = taken_from(cfg.run, task.series, device=str(fabric.device), seed=cfg.train.seed) if cfg.run else None
     run = session.open_run(cfg, recipe=RECIPE, fabric=fabric)
     with session.resume_hint(run, RECIPE, show=fabric.global_rank == 0):
-        forecast(cfg, task, run, fabric)
+        forecast(cfg, task, given, run, fabric)
     return run.path
 
 
-def forecast(cfg: Config, task: ForecastTask, run: Run, fabric: Fabric) -> None:
-    """All seeds into ``run``, then the report."""
+def forecast(
+    cfg: Config, task: ForecastTask, given: tuple[SeriesEmbedder, SeriesEmbedder] | None, run: Run, fabric: Fabric
+) -> None:
+    """All seeds, or the encoders that are ``given``, into ``run``, then the report."""
     main_rank = fabric.global_rank == 0
     forecasts = Forecasts(task, horizons=cfg.horizons, context=cfg.context)
     if main_rank:
         print(f"{task.name}\n{task.description}\nrun: {run.path}", flush=True)
         forecasts.controls()
     assert cfg.train.seeds is not None
-    seeds = 1 if cfg.run else cfg.train.seeds
+    seeds = 1 if given else cfg.train.seeds
     diagnoses = []
     for seed in range(cfg.train.seed, cfg.train.seed + seeds):
-        if cfg.run:
-            untrained, trained = loaded(cfg.run, device=str(fabric.device), seed=seed)
+        if given:
+            untrained, trained = given
         else:
             untrained, trained, diagnosis = pretrain_early(
                 cfg.model, cfg.method, cfg.train, cfg.health, task.early,
@@ -101,7 +106,7 @@ def forecast(cfg: Config, task: ForecastTask, run: Run, fabric: Fabric) -> None:
             diagnoses.append(diagnosis)
         if not main_rank:
             continue
-        series = task.standardised(trained.preprocessor, trained.calendar)
+        series = shown_to(trained, task.series)
         for subject, embedder in ((UNTRAINED, untrained), (METHOD, trained)):
             forecasts.features(subject, seed, causal_features(embedder, series, context=cfg.context))
         if seed == cfg.train.seed:

@@ -23,28 +23,25 @@ class Marginals:
     first. Either way a draw for a whole batch is one gather. The rows follow the first batch to its device. They are no
     buffers of a module: no checkpoint wants them, and ranks would send them to each other in every step.
 
+    A column without any value has nothing to give but a missing cell. There are such columns where these rows are some
+    of those that the scales are fitted on.
+
     Args:
         train: ``(N, M)`` model input, NaN for missing.
-
-    Raises:
-        ValueError: a column without any value.
     """
 
     def __init__(self, train: Tensor) -> None:
         lost = train.isnan()
-        counts = len(train) - lost.sum(dim=0)
-        if bool((counts == 0).any()):
-            raise ValueError(f"column {int((counts == 0).int().argmax())} of the training rows holds no value")
         self.complete = not bool(lost.any())
         self.packed = train if self.complete else train.gather(0, lost.to(torch.uint8).argsort(dim=0, stable=True))
-        self.counts = counts
+        self.counts = (~lost).sum(dim=0).clamp(min=1)
 
     @property
     def columns(self) -> int:
         return self.packed.shape[1]
 
     def sample(self, columns: Tensor) -> Tensor:
-        """``(B, k)``, every cell an observed one of its column, drawn uniformly and for itself.
+        """``(B, k)``, every cell an observed one of its column if it has any, drawn uniformly and for itself.
 
         Args:
             columns: ``(B, k)`` int64, which they are.
@@ -121,8 +118,14 @@ def corrupted_columns(corruption: float, columns: int) -> int:
 
 
 def permuted(x: Tensor) -> Tensor:
-    """Every column ``(B, M)`` in a random order of its own: VIME's draw from the marginals."""
-    return x.gather(0, torch.rand_like(x).argsort(dim=0))
+    """The observed cells of every column ``(B, M)`` in a random order of its own: VIME's draw from the marginals.
+
+    They change places among themselves; what stands where a cell is missing means nothing.
+    """
+    lost = x.isnan()
+    order = torch.rand_like(x).masked_fill(lost, 2.0).argsort(dim=0)  # rows of observed cells, then of missing ones
+    place = (~lost).cumsum(dim=0).sub(1).clamp(min=0)  # of each observed cell, among the observed
+    return x.gather(0, order.gather(0, place))
 
 
 def swap_masked(x: Tensor, other: Tensor, rate: float) -> Tensor:

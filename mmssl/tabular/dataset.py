@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mmssl.messages import setting
 from mmssl.tabular.blocks import count_cells, open_blocks, spread, with_sample
-from mmssl.tabular.data import Roles, describe, read_table, read_tables
+from mmssl.tabular.data import Roles, counts_rows, describe, read_table, read_tables
 from mmssl.tabular.leak import leaks
 from mmssl.tabular.named import load_named
 from mmssl.tabular.preprocess import TablePreprocessor, describe_drift
@@ -102,6 +105,7 @@ class TableData:
         classes: names of the classes; None for a regression, or without labels.
         description: what was read and how it was split, for a person.
         split: name of the test split, for the records.
+        fingerprint: how many rows each part has, and a hash of each column and of the label as they were read.
         stream: where the table is larger than memory: all rows to learn from, of which ``train`` is a sample then.
         validation: ``(n, M)`` rows that are neither learnt from nor scored, beside a stream.
     """
@@ -113,6 +117,7 @@ class TableData:
     classes: tuple[str, ...] | None
     description: str
     split: str
+    fingerprint: Mapping[str, int | str]
     stream: TableStream | None = None
     validation: npt.NDArray[np.float32] | None = None
 
@@ -172,7 +177,25 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
         whole.classes,
         "\n".join(lines),
         split,
+        _fingerprint(train, test),
     )
+
+
+def _fingerprint(train: TableSet, test: TableSet | None) -> dict[str, int | str]:
+    """How many rows each part has, and a hash of each column and of the label as they were read.
+
+    Of raw cells: what scaling makes of them may differ in the last digit from one machine to another.
+    """
+    parts = [train] if test is None else [train, test]
+    out: dict[str, int | str] = {"training rows": len(train), "test rows": 0 if test is None else len(test)}
+    for j, column in enumerate(train.columns):
+        read = f"{column.kind} {column.origin}"
+        cells = [f"{read} {part.categories[j]}".encode() + part.values[:, j].tobytes() for part in parts]
+        out[f"column {column.name!r}"] = hashlib.sha256(b"".join(cells)).hexdigest()[:16]
+    labels = [str(part.classes).encode() + part.labels.tobytes() for part in parts if part.labels is not None]
+    if labels:
+        out[f"label {train.label!r}"] = hashlib.sha256(b"".join(labels)).hexdigest()[:16]
+    return out
 
 
 def _fitted(preprocessor: TablePreprocessor, train: TableSet, cfg: DataConfig) -> list[str]:
@@ -234,6 +257,8 @@ def _load_streamed(cfg: DataConfig, seed: int) -> TableData:
         whole.classes,
         "\n".join(lines),
         split,
+        {"rows to learn from": len(stream)}
+        | _fingerprint(train, None if test_rows is None else whole.select(test_rows)),
         stream,
         preprocessor(whole.select(sample.validation)),
     )
@@ -264,6 +289,7 @@ def _sample(cfg: DataConfig, rng: np.random.Generator) -> _Sample:
     Raises:
         ValueError: the files are too few blocks, or a split needs all rows at once.
     """
+    roles = _roles(cfg)
     blocks = open_blocks(Path(str(cfg.path)), names=cfg.names, missing=cfg.missing)
     if len(blocks) < 2:
         raise ValueError(
@@ -285,7 +311,12 @@ def _sample(cfg: DataConfig, rng: np.random.Generator) -> _Sample:
         others = open_blocks(Path(cfg.test_path), names=cfg.names, missing=cfg.missing)
         parts.append(spread(others, HELD_ROWS, most=SAMPLED_BLOCKS, rng=rng))
     few = with_sample(spread(learnt, SAMPLE_ROWS, most=SAMPLED_BLOCKS // 8, rng=rng))[0].sample
-    table = read_tables([replace(t, sample=few) for part in parts for t in part], _roles(cfg), missing=cfg.missing)
+    # what counts the rows can be seen in neighbouring ones only, not in rows that are drawn
+    counting = [
+        name for name in learnt[0].columns if name not in roles.forced() and counts_rows(learnt[0].sample[name])
+    ]
+    few = few.assign(**{name: np.arange(len(few)) for name in counting})
+    table = read_tables([replace(t, sample=few) for part in parts for t in part], roles, missing=cfg.missing)
     ends = np.cumsum([sum(t.rows or 0 for t in part) for part in parts])
     train, validation, *tests = np.split(np.arange(len(table)), ends[:-1])
     if table.labels is None:
@@ -344,9 +375,9 @@ def _refuse_leaks(table: TableSet, cfg: DataConfig) -> None:
     found = [c.source for c in table.columns if c.name in leaking and c.source not in named]
     if found:
         raise ValueError(
-            f"column {found[0]!r} alone tells {table.label!r} without an error in all rows: it looks like the label "
-            f"itself. Leave it out with data.ignore=[{','.join(found)}]; to keep it, name it in data.numeric or "
-            "data.categorical"
+            f"column {found[0]!r} alone tells {table.label!r} without an error in all labelled rows where it has a "
+            "value: it looks like the label itself. Leave it out with "
+            f"{setting('data.ignore', [*cfg.ignore, *found])}; to keep it, name it in data.numeric or data.categorical"
         )
 
 

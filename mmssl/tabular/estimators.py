@@ -15,6 +15,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
@@ -34,7 +35,7 @@ from mmssl.tabular.preprocess import Drift, TablePreprocessor
 from mmssl.tabular.scarf import scarf
 from mmssl.tabular.stopping import Patience, fixed_loss
 from mmssl.tabular.tableset import TableSet
-from mmssl.tabular.vime import VIME
+from mmssl.tabular.vime import VIME, default_width
 from mmssl.train.batches import ShuffledBatches
 from mmssl.train.estimator import PretrainedTransformer
 from mmssl.train.fit import fit, setup_fabric
@@ -59,6 +60,7 @@ class _TableTransformer(PretrainedTransformer):
 
     embedder_: TableEmbedder
     validation_loss_: list[float]
+    _columns: list[str]  # of the table that was fitted
     encoder: Callable[[Sequence[int]], nn.Module] | None
     hidden: int | None
     depth: int
@@ -69,7 +71,7 @@ class _TableTransformer(PretrainedTransformer):
     patience: int | None
     scaling: str
     max_categories: int
-    categorical: Sequence[str] | None
+    categorical: Sequence[str | int] | None
     random_state: int | np.random.RandomState | None
     device: str
 
@@ -99,7 +101,8 @@ class _TableTransformer(PretrainedTransformer):
         validation = torch.from_numpy(preprocessor(table.select(held[:count]))).to(fabric.device)
         with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            build = self.encoder or partial(MLP, hidden=self.hidden, depth=self.depth)
+            hidden = int(self.hidden or default_width(preprocessor.cardinalities))
+            build = self.encoder or partial(MLP, hidden=hidden, depth=int(self.depth))
             method = self._method(build(preprocessor.cardinalities), x, preprocessor.cardinalities)
             self._train(method, x, validation, fabric, seed)
         self.embedder_ = TableEmbedder(method.export().cpu().eval(), preprocessor)  # type: ignore[operator]
@@ -119,7 +122,9 @@ class _TableTransformer(PretrainedTransformer):
         settings = super()._settings()
         settings["encoder"] = None  # the embedder has it
         if settings["categorical"] is not None:
-            settings["categorical"] = [str(name) for name in settings["categorical"]]
+            settings["categorical"] = [
+                int(name) if isinstance(name, Integral) else str(name) for name in settings["categorical"]
+            ]
         return settings
 
     def _fitted(self) -> dict[str, Any]:
@@ -127,6 +132,7 @@ class _TableTransformer(PretrainedTransformer):
         return super()._fitted() | {
             "custom_encoder": self.encoder is not None,
             "feature_names_in": None if names is None else list(names),
+            "columns": self._columns,
             "validation_loss": self.validation_loss_,
         }
 
@@ -139,6 +145,7 @@ class _TableTransformer(PretrainedTransformer):
             self.encoder = partial(ENCODERS[type(embedder.encoder).__name__], **arguments)
         if saved["feature_names_in"] is not None:
             self.feature_names_in_ = np.array(saved["feature_names_in"], dtype=object)
+        self._columns = saved["columns"]
         self.validation_loss_ = saved["validation_loss"]
         self.n_epochs_ = len(self.loss_)
 
@@ -160,21 +167,25 @@ class _TableTransformer(PretrainedTransformer):
             raise ValueError(f"validation_fraction must lie in [0, 1), got {self.validation_fraction}")
 
     def _read(self, X: Table, *, first: bool) -> TableSet:
-        """The columns as scikit-learn checks them, then as this project reads them."""
-        if hasattr(X, "iloc"):  # a DataFrame keeps the types of its columns
+        """The columns as scikit-learn checks them, then as this project reads them; by position if one has no names."""
+        framed = hasattr(X, "iloc")  # a DataFrame keeps the types of its columns
+        rows: Any = X
+        if framed:
             validate_data(self, X, reset=first, skip_check_array=True)
-            frame: Any = X
         else:
-            frame = validate_data(
+            rows = validate_data(
                 self, X, reset=first, dtype=None, ensure_all_finite="allow-nan", ensure_min_samples=2 if first else 1
             )
         if first:
-            return read_table(frame, Roles(categorical=self._categorical()))
-        return read_table(frame, columns=self.embedder_.preprocessor.columns)
+            self._columns = [str(name) for name in rows.columns] if framed else [f"x{i}" for i in range(rows.shape[1])]
+            return read_table(rows, Roles(categorical=self._categorical(positions=not framed)))
+        if framed and not (hasattr(self, "feature_names_in_") and all(isinstance(name, str) for name in rows.columns)):
+            rows = rows.set_axis(self._columns, axis=1)
+        return read_table(rows, names=self._columns, columns=self.embedder_.preprocessor.columns)
 
-    def _categorical(self) -> list[str]:
+    def _categorical(self, *, positions: bool) -> list[str]:
         names = [] if self.categorical is None else list(self.categorical)
-        return [f"x{name}" if isinstance(name, int) else str(name) for name in names]
+        return [f"x{name}" if positions and isinstance(name, Integral) else str(name) for name in names]
 
     def _train(self, method: nn.Module, x: Tensor, validation: Tensor, fabric: Any, seed: int) -> None:
         batches = ShuffledBatches(TableSource(x), batch_size=self.batch_size, seed=seed)
@@ -234,7 +245,7 @@ class ScarfTransformer(_TableTransformer):
         patience: int | None = 3,
         scaling: str = "quantile",
         max_categories: int = 1000,
-        categorical: Sequence[str] | None = None,
+        categorical: Sequence[str | int] | None = None,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
     ) -> None:
@@ -275,7 +286,8 @@ class VimeTransformer(_TableTransformer):
     Args:
         rate: probability with which a cell is replaced; 0.3 in the paper.
         alpha: weight of restoring the row beside finding the cells; 2 in the paper.
-        hidden: width of the encoder's layers, the size of an embedding; None takes that of the input, as the paper.
+        hidden: width of the encoder's layers, the size of an embedding; None takes that of the input, as the paper,
+            1,024 at most.
         depth: number of layers; 1 in the paper.
         encoder, epochs, batch_size, lr, validation_fraction, patience, scaling, max_categories, categorical,
             random_state, device: see `ScarfTransformer`.
@@ -296,7 +308,7 @@ class VimeTransformer(_TableTransformer):
         patience: int | None = 3,
         scaling: str = "quantile",
         max_categories: int = 1000,
-        categorical: Sequence[str] | None = None,
+        categorical: Sequence[str | int] | None = None,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
     ) -> None:

@@ -62,12 +62,14 @@ class Categories:
         vocabulary: categories by falling frequency; code k is the k-th, counted from 1.
         shares: of the rows that have a value: UNSEEN (the categories that were cut), then the vocabulary's.
         missing: share of the rows without a value.
+        lone: share of the rows that have a value which share it with no other.
     """
 
     column: Column
     vocabulary: tuple[str, ...]
     shares: tuple[float, ...]
     missing: float
+    lone: float = 0.0
 
 
 Fitted = Numbers | Categories
@@ -84,6 +86,7 @@ class Drift:
         missing: share of new rows without a value.
         missing_before: the same of the training rows.
         outside: share of the values that are new: unseen categories, or numbers beyond the range.
+        outside_expected: what it comes to by chance.
     """
 
     name: str
@@ -92,11 +95,13 @@ class Drift:
     missing: float
     missing_before: float
     outside: float
+    outside_expected: float
 
     @property
     def notable(self) -> bool:
         changed = abs(self.missing - self.missing_before) > DRIFTED
-        return self.distance > DRIFTED + self.expected or changed or self.outside > DRIFTED
+        new = self.outside - self.outside_expected
+        return self.distance > DRIFTED + self.expected or changed or new > DRIFTED
 
 
 @dataclass(frozen=True)
@@ -228,7 +233,8 @@ def describe_drift(drifts: Sequence[Drift], rows: int) -> str:
         if abs(d.missing - d.missing_before) > DRIFTED:
             parts.append(f"missing {d.missing:.1%}, {d.missing_before:.1%} before")
         if d.outside > 0:
-            parts.append(f"{d.outside:.1%} new values")
+            chance = f" ({d.outside_expected:.1%} by chance)" if d.outside_expected else ""
+            parts.append(f"{d.outside:.1%} new values{chance}")
         lines.append(f"  {d.name}: {', '.join(parts)}")
     return "\n".join(lines)
 
@@ -280,7 +286,11 @@ def _fit_categories(column: Column, known: Floats, names: tuple[str, ...], missi
     kept, cut = order[:most], order[most:]
     shares = [float(counts[cut].sum()), *(float(counts[code]) for code in kept)]
     return Categories(
-        column, tuple(names[code] for code in kept), tuple(share / len(known) for share in shares), missing
+        column,
+        tuple(names[code] for code in kept),
+        tuple(share / len(known) for share in shares),
+        missing,
+        lone=float((counts == 1).sum()) / len(known),
     )
 
 
@@ -301,7 +311,9 @@ def _codes(fitted: Categories, values: Floats, names: tuple[str, ...]) -> Floats
 
 def _drift(fitted: Fitted, values: Floats, names: tuple[str, ...], trained_on: int) -> Drift:
     known = values[~np.isnan(values)]
+    new = 0.0
     if isinstance(fitted, Categories):
+        new = fitted.lone  # Good and Turing: as many cells have a category that was not seen as have one seen once
         place = _codes(fitted, known, names).astype(np.int64)
         outside = float((place == UNSEEN).mean()) - fitted.shares[UNSEEN] if len(known) else 0.0
     else:
@@ -312,6 +324,6 @@ def _drift(fitted: Fitted, values: Floats, names: tuple[str, ...], trained_on: i
     distance = 0.5 * float(np.abs(now - before).sum()) if len(known) else 0.0
     # two draws of n and N rows have shares that differ by √(2 p (1 − p) (1 / n + 1 / N) / π) on average
     chance = 1 / max(len(known), 1) + 1 / max(trained_on * (1 - fitted.missing), 1)
-    expected = 0.5 * float(np.sqrt(2 * before * (1 - before) * chance / np.pi).sum())
+    expected = 0.5 * (float(np.sqrt(2 * before * (1 - before) * chance / np.pi).sum()) + new)
     missing = 1 - len(known) / max(len(values), 1)
-    return Drift(fitted.column.name, distance, expected, missing, fitted.missing, max(outside, 0.0))
+    return Drift(fitted.column.name, distance, expected, missing, fitted.missing, max(outside, 0.0), new)

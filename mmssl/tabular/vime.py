@@ -6,10 +6,12 @@ error); loss = mask + α · features. Semi-supervised stage: a predictor on the 
 agree with itself on several corruptions of unlabelled rows.
 
 Differs from the authors' code in
-- corruption: drawn anew for every batch; theirs is drawn once for the whole table (`corrupt` on the training rows);
+- corruption: drawn anew for every batch; theirs is drawn once for the whole table (the recipe's
+  ``method.reference=authors``);
 - categories: they are columns with a cross-entropy each, where the authors corrupt single places of a one-hot vector;
 - numbers: standardised and estimated without a sigmoid, where the authors scale them to [0, 1];
-- missing cells, which are neither replaced nor scored. An unseen category is no target.
+- missing cells, which are neither replaced nor scored. An unseen category is no target;
+- width of the encoder: that of the input, which has an indicator beside each number, but 1,024 at most.
 """
 
 from __future__ import annotations
@@ -25,12 +27,19 @@ from mmssl.core.distributed import gather, world_size
 from mmssl.core.heads import mlp
 from mmssl.core.types import Encoder
 from mmssl.tabular.augment import permuted, swap_masked
+from mmssl.tabular.cells import FlatCells
 
 RATE = 0.3
+WIDEST = 1024  # encoder by default; that of a column of 10,000 categories would have 100 million weights
+
+
+def default_width(cardinalities: Sequence[int]) -> int:
+    """Width of the encoder for columns of these cardinalities: that of its input, `WIDEST` at most."""
+    return min(FlatCells(cardinalities).dim, WIDEST)
 
 
 def corrupt(x: Tensor, rate: float = RATE) -> Tensor:
-    """Rows ``(B, M)`` with each cell replaced, with probability ``rate``, by one of its column in a random order."""
+    """Rows ``(B, M)`` with each cell replaced, with probability ``rate``, by another observed one of its column."""
     return swap_masked(x, permuted(x), rate)
 
 

@@ -34,7 +34,7 @@ class DataConfig:
     max_gap: str | None = None  # no window holds rows from both sides of a longer gap
     clock_reset: str = "sort"  # where time goes back: sort, split into two stretches, or error
     time_zone: str | None = None  # of clocks that show local time, such as Europe/Berlin
-    units: dict[str, str] | None = None  # of channels; a finished run refuses others
+    units: dict[str, str] = field(default_factory=dict)  # of channels; a finished run refuses others
     static: list[str] = field(default_factory=list)  # columns with one value an entity, beside the embeddings
     window: int | None = None  # rows of a window; None: every entity whole
     stride: int | None = None  # rows from one window to the next; None: half a window

@@ -72,6 +72,9 @@ def encode_causal(
     block i is evaluated at every 2^i-th timestamp counted from the end and at no other, which gives the identical
     number with a twelfth of the multiplications.
 
+    A row that is missing is no end of its series: its representation is what the past lets expect, as with
+    ``mask_last``. It is zero only where the window holds no value at all.
+
     Args:
         encoder: set to evaluation mode by this.
         series: ``(T, C)``, NaN for missing.
@@ -96,9 +99,21 @@ def encode_causal(
             tokens = encoder.tokenize(views)
             if mask_last:
                 tokens[:, -1] = 0.0
-            z = _last_timestamp(encoder, tokens, present(views))
+            z = _last_timestamp(encoder, tokens, _begun(views))
             out[start:stop] = z.float().cpu().numpy()
     return out
+
+
+def _begun(x: Tensor) -> Tensor | None:
+    """``(B, T)`` bool: False before the first timestamp with a value; None if all begin with one.
+
+    `present` without an end: what is missing at the end of a window is missing, and no padding. As there, a GPU always
+    returns the mask.
+    """
+    seen = ~x.isnan().all(dim=-1)  # (B, T)
+    if x.device.type == "cpu" and bool(seen[:, 0].all()):
+        return None
+    return seen.to(torch.int8).cummax(dim=1).values.bool()
 
 
 def _last_timestamp(encoder: DilatedConvEncoder, tokens: Tensor, valid: Tensor | None) -> Tensor:

@@ -44,6 +44,9 @@ class FrequencyMix(Step):
     Rows are not independent here. Destroys what tells one series from another, if much is replaced: the mixture has
     tones of both, and may belong to neither class.
 
+    A channel stays as it is where the other series measured it at less than half as many timestamps: the mean that
+    stands for a missing value has no frequencies to give. Where it measured more, its gaps weaken what it gives.
+
     Args:
         share: probability that a frequency is replaced.
     """
@@ -65,10 +68,16 @@ class FrequencyMix(Step):
         known = measured(x)
         away = drawn - torch.arange(len(x), device=x.device)[:, None]  # 0, or what leads to the one other series
         other = away.amax(dim=1) + away.amin(dim=1) + torch.arange(len(x), device=x.device)
+        poor = None  # (B, C), True where the other series has too little to give
+        if anything_missing(x):
+            count = x.isnan().logical_not_().sum(dim=1)
+            poor = 2 * count[other] < count
 
         out = torch.empty_like(known)
         for part in pieces(x):
             difference = known.index_select(0, other[part]).sub_(known[part])
+            if poor is not None:
+                difference.masked_fill_(poor[part, None], 0.0)
             torch.add(x[part], only(difference, away[part] != 0), out=out[part])
         return out
 

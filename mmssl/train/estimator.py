@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -31,11 +32,12 @@ class PretrainedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     def save(self, folder: str | Path) -> None:
         """Write weights as safetensors and all else as JSON; `mmssl.load` opens the folder, too."""
         check_is_fitted(self)
+        description = {"estimator": type(self).__name__, "settings": self._settings(), **self._fitted()}
+        text = json.dumps(description, indent=1, allow_nan=False) + "\n"
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_embedder(folder, self.embedder_)
-        description = {"estimator": type(self).__name__, "settings": self._settings(), **self._fitted()}
-        (folder / "estimator.json").write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
+        (folder / "estimator.json").write_text(text)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "cpu") -> Self:
@@ -59,7 +61,8 @@ class PretrainedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
 
     def _settings(self) -> dict[str, Any]:
         """The parameters as JSON takes them; a generator of random numbers is not among these."""
-        settings: dict[str, Any] = self.get_params(deep=False)
+        given = self.get_params(deep=False)  # a search gives values of NumPy
+        settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
         if not isinstance(settings["random_state"], int | None):
             settings["random_state"] = None
         return settings

@@ -77,6 +77,11 @@ class Run:
         return self.path / "config.yaml"
 
     @property
+    def data(self) -> Path:
+        """What tells the data from other data."""
+        return self.path / "data.json"
+
+    @property
     def results(self) -> Path:
         return self.path / "results.json"
 

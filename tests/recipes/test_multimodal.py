@@ -63,7 +63,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_recipe_leaves_a_complete_run_and_an_embedder_of_both_sides(name: str, table: Path, tmp_path: Path) -> None:
     run = recipe(name).main(quick(name, table, tmp_path))
     assert all((run / file).stat().st_size for file in FILES)
-    settings = flat(OmegaConf.to_object(OmegaConf.load(run / "config.yaml")))
+    saved = OmegaConf.merge(OmegaConf.structured(recipe(name).Config), OmegaConf.load(run / "config.yaml"))
+    settings = flat(OmegaConf.to_object(saved))
     assert {key for key, value in settings.items() if value is None} <= UNSET
     records = read_results(run / "results.json")
     assert {r.subject for r in records} == {name, "random-encoder", "nearest-pairs", "pixels", "colours", "tfidf"}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from mmssl.__main__ import main as cli
 from mmssl.eval.evaluate import BOOSTED
 from mmssl.eval.records import Record, read_results
 from mmssl.recipes import (
+    session,
     tabular,
     tabular_barlow_twins,
     tabular_byol,
@@ -30,13 +31,16 @@ from mmssl.recipes import (
     tabular_vicreg,
     tabular_vime,
 )
-from mmssl.recipes.table_scores import FineTuneConfig, TabularEvaluateConfig, task_and_rows
+from mmssl.recipes.table_scores import FineTuneConfig, RowScores, TabularEvaluateConfig, task_and_rows
 from mmssl.recipes.tabular import ModelConfig, StoppingConfig, hold_out, train_config
 from mmssl.recipes.training import TrainConfig
 from mmssl.tabular import blocks
+from mmssl.tabular import embedder as embedder_module
 from mmssl.tabular.controls import boosting
-from mmssl.tabular.dataset import DataConfig, load_data
+from mmssl.tabular.dataset import DataConfig, TableSource, load_data
 from mmssl.tabular.embedder import TableEmbedder
+from mmssl.train.fit import setup_fabric
+from mmssl.train.run import Run
 
 RECIPES: dict[str, Any] = {"scarf": tabular_scarf, "vime": tabular_vime}
 CORE: dict[str, Any] = {
@@ -161,6 +165,7 @@ def test_a_table_that_is_larger_than_memory_is_learnt_from_as_it_is_read(
     assert set(scores(run, "auc")) == {("scarf", "logistic/1"), ("random-encoder", "logistic/1")}
     assert pd.read_csv(run / "metrics.csv")["step"].tolist() == [0, 3, 6]
     embedder: Any = mmssl.load(run)
+    monkeypatch.setattr(embedder_module, "LARGEST", 1)
     parts = list(embedder.embed_parts(tmp_path / "shop.csv"))
     assert len(parts) > 5
     whole = pd.concat(parts)
@@ -295,6 +300,42 @@ def test_resuming_a_run_that_stopped_early_trains_no_further(path: str, tmp_path
     assert pd.read_csv(run / "metrics.csv")["step"].tolist() == steps.tolist()
 
 
+def test_test_rows_without_a_label_are_no_test(path: str, tmp_path: Path) -> None:
+    customers(50, seed=1).assign(churned=None).to_csv(tmp_path / "new.csv", index=False)
+    data = load_data(own(path, test_path=str(tmp_path / "new.csv")))
+    with pytest.raises(ValueError, match="none of the 50 test rows has a label"):
+        RowScores(data, TabularEvaluateConfig(), method="scarf", title="SCARF")
+
+
+def test_a_run_is_not_resumed_with_other_data(path: str, tmp_path: Path) -> None:
+    cfg = quick("scarf", tmp_path, own(path))
+    cfg.evaluate = replace(cfg.evaluate, controls=[], draws=0, finetune=FineTuneConfig("none"))
+    run = tabular_scarf.main(cfg)
+    frame = pd.read_csv(path)
+    changes = {
+        r"other column 'age', column 'visits', column 'town', .*label 'churned'\. Put": frame.sample(frac=1.0),
+        r"training rows \(220, now \d+\), test rows \(80, now \d+\), column 'age'": frame.iloc[50:],
+        r"other column 'visits'\. Put": frame.assign(visits=frame["visits"] * 2),
+        r"other column 'town'\. Put": frame.assign(town=frame["town"].replace("Gent", "Ghent")),
+    }
+    for differs, changed in changes.items():
+        changed.to_csv(path, index=False)
+        with pytest.raises(ValueError, match=differs):
+            tabular_scarf.main(tabular_scarf.Config(resume=str(run)))
+    frame.to_csv(path, index=False)
+    assert tabular_scarf.main(tabular_scarf.Config(resume=str(run))) == run
+
+
+def test_a_run_that_kept_nothing_of_its_data_goes_on_with_any(tmp_path: Path) -> None:
+    run, fabric = Run.at(tmp_path), setup_fabric(device="cpu")
+    session.check_data(run, {}, resumed=False, fabric=fabric)
+    session.check_data(run, {"rows": 1}, resumed=True, fabric=fabric)
+    session.check_data(run, {"rows": 1, "column 'a'": "af"}, resumed=False, fabric=fabric)
+    session.check_data(run, {"rows": 1, "column 'a'": "af"}, resumed=True, fabric=fabric)
+    with pytest.raises(ValueError, match=r"other rows \(1, now 2,000\), column 'a', column 'b'\. Put"):
+        session.check_data(run, {"rows": 2000, "column 'b'": "af"}, resumed=True, fabric=fabric)
+
+
 def test_fewer_labels_leave_the_others_unlabelled(path: str) -> None:
     data = load_data(own(path))
     task, rows = task_and_rows(data, labels=40)
@@ -304,12 +345,33 @@ def test_fewer_labels_leave_the_others_unlabelled(path: str) -> None:
     assert not np.array_equal(rows.x, task_and_rows(data, labels=40, seed=1)[1].x)
 
 
+@pytest.mark.parametrize("labels", [10, 13, 40])
+def test_every_class_has_a_label_however_few_there_are(labels: int) -> None:
+    data = load_data(DataConfig(name="digits"))
+    assert data.train.labels is not None
+    known = {row.tobytes(): str(int(label)) for row, label in zip(data.train.x, data.train.labels, strict=True)}
+    drawn = [task_and_rows(data, labels=labels, seed=seed) for seed in range(5)]
+    for task, rows in drawn:
+        assert len(task.train_y) == labels
+        assert len(np.unique(rows.x, axis=0)) == labels
+        assert len(set(task.train_y)) == rows.n_classes == 10
+        assert all(known[row.tobytes()] == label for row, label in zip(rows.x, task.train_y, strict=True))
+    assert len({rows.x.tobytes() for _, rows in drawn}) == 5
+
+
+def test_a_draw_that_has_every_class_is_a_plain_one() -> None:
+    data = load_data(DataConfig(name="digits"))
+    drawn = np.sort(np.random.default_rng(3).choice(data.train.labelled, 100, replace=False))
+    np.testing.assert_array_equal(task_and_rows(data, labels=100, seed=3)[1].x, data.train.x[drawn])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"model": ModelConfig("Transformer")}, "model.name must be one of MLP, ResNet, FTTransformer"),
         ({"stopping": StoppingConfig(patience=0)}, "stopping.patience must be at least 1"),
         ({"stopping": StoppingConfig(fraction=1.0)}, r"stopping.fraction must lie in \[0, 1\)"),
+        ({"evaluate": TabularEvaluateConfig(labels=0)}, "evaluate.labels=0 is too few: 2 labelled rows are needed"),
         ({"evaluate": TabularEvaluateConfig(measure="r2")}, "evaluate.measure=r2 does not fit the label, which is a c"),
         ({"evaluate": TabularEvaluateConfig(measure="f1")}, "evaluate.measure must be auto, accuracy, auc, r2"),
         ({"evaluate": TabularEvaluateConfig(protocols=["knn"])}, "AUC decides, and protocol 'knn'"),
@@ -329,6 +391,31 @@ def test_the_paper_s_encoders_are_the_default(path: str) -> None:
         assert (cfg.model.hidden, cfg.model.depth) == sizes
         assert (cfg.train.optimizer, cfg.train.lr, cfg.train.batch_size) == ("adam", 1e-3, 128)
         assert (cfg.train.steps, cfg.train.seeds, cfg.train.log_every) == (1_000, 3, 25)
+
+
+def test_the_authors_of_vime_corrupt_the_table_once_for_the_whole_training(path: str, tmp_path: Path) -> None:
+    x = torch.from_numpy(load_data(own(path)).train.x)
+    cfg = quick("vime", tmp_path, own(path), method=tabular_vime.MethodConfig(reference="authors"))
+    pairs = tabular_vime.source(cfg, TableSource(x), 0)
+    first, again = pairs.fetch(np.arange(50)), pairs.fetch(np.arange(100))
+    torch.testing.assert_close(first[0], x[:50], equal_nan=True)
+    torch.testing.assert_close(first[1], again[1][:50], equal_nan=True)
+    other = tabular_vime.source(cfg, TableSource(x), 1).fetch(np.arange(50))
+    assert not torch.equal(first[1].nan_to_num(), other[1].nan_to_num())
+    differs = (again[1] != again[0])[~again[0].isnan()]
+    assert 0.1 < float(differs.float().mean()) < 0.35  # three in ten, some of them by what they were
+    cheap = replace(cfg.evaluate, controls=[], draws=0, finetune=FineTuneConfig("none"))
+    run = tabular_vime.main(replace(cfg, evaluate=cheap))
+    assert "reference: authors" in (run / "config.yaml").read_text()
+    with pytest.raises(ValueError, match=r"this one is streamed: set data\.in_memory=true"):
+        tabular_vime.source(cfg, cast(Any, object()), 0)
+    with pytest.raises(ValueError, match=r"method\.reference must be paper or authors, got 'code'"):
+        tabular_vime.settle(tabular_vime.MethodConfig(reference="code"), cast(Any, None))
+
+
+def test_the_encoder_of_vime_does_not_grow_with_categories_without_bound() -> None:
+    assert tabular_vime.RECIPE.sizes((0, 1000)) == (1003, 1)
+    assert tabular_vime.RECIPE.sizes((1000,) * 6) == (1024, 1)
 
 
 def data_width(cardinalities: Sequence[int]) -> int:
@@ -379,6 +466,13 @@ def test_a_comparison_goes_on_where_it_stopped_and_ends_as_if_it_had_not(
     capsys.readouterr()
     tabular_compare.main(comparison(tmp_path / "parts"))  # nothing is left to do
     assert "seed" not in capsys.readouterr().out
+
+
+def test_a_comparison_from_the_smallest_share_has_a_label_of_each_class(tmp_path: Path) -> None:
+    cfg = comparison(tmp_path, methods=["boosting", "scratch"], names=["wine", "breast_cancer"], shares=[0.01], seeds=2)
+    found = tabular_compare.read_rows(tabular_compare.main(cfg))
+    assert {(r.table, r.metric, r.n_train) for r in found} == {("wine", "accuracy", 3), ("breast_cancer", "auc", 4)}
+    assert len(found) == 8
 
 
 def test_encoders_of_a_comparison_with_other_settings_are_not_taken(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,13 @@ def test_an_entity_is_cut_into_equal_pieces(lengths: tuple[int, ...], pieces: li
     assert windows.lengths.tolist() == pieces
     rows = [row for i in range(len(windows)) for row in windows.fetch(np.array([i]))[0, :, 0].tolist()]
     assert rows == list(range(sum(lengths)))
+
+
+def test_no_piece_holds_both_sides_of_a_break() -> None:
+    windows = training_pieces(replace(ragged(500, 100), breaks=np.array([150, 520])), max_length=150)
+    assert windows.starts.tolist() == [0, 150, 325, 500, 520]
+    assert windows.lengths.tolist() == [150, 175, 175, 20, 80]
+    assert windows.entity.tolist() == [0, 0, 0, 1, 1]
 
 
 def test_the_head_of_every_entity() -> None:

@@ -72,6 +72,15 @@ def test_a_recipe_runs_from_a_file_to_a_report_and_embeds_new_data(name: str, tm
         embedder.timestamps(np.zeros((50, 2), dtype=np.float32))
 
 
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    run = quick("simclr", tmp_path)
+    table = pd.read_csv(tmp_path / "plant.csv")
+    table[table["machine"] != "m9"].assign(a=table["a"] * 3).to_csv(tmp_path / "plant.csv", index=False)
+    simclr = importlib.import_module("mmssl.recipes.timeseries_simclr")
+    with pytest.raises(ValueError, match=r"is not that which .* began with.* test windows \(16, now 12\), channel a"):
+        simclr.main(simclr.Config(resume=str(run)))
+
+
 def test_a_run_says_which_windows_are_unusual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = quick("simclr", tmp_path)
     out = tmp_path / "scores.csv"

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
+import torch
+from lightning_fabric import Fabric
 
 import mmssl
 from mmssl.eval.records import read_results
-from mmssl.recipes.detectors import DETECTORS, AnomalyDataConfig, load_recordings
+from mmssl.recipes import timeseries_forecast
+from mmssl.recipes.detectors import DETECTORS, METHOD, AnomalyDataConfig, Detectors, load_recordings
+from mmssl.recipes.forecasting import ForecastDataConfig
 from mmssl.recipes.timeline import EncoderConfig
 from mmssl.recipes.timeseries_anomaly import AnomalyEvaluateConfig, Config, main
 from mmssl.recipes.training import TrainConfig
+from mmssl.timeseries.embedder import SeriesEmbedder
+from mmssl.timeseries.encoder import DilatedConvEncoder
 
 ROWS, EPISODES = 1600, (900, 1000, 1100, 1200, 1300, 1400, 1500)
 
@@ -106,6 +114,143 @@ def test_a_set_without_anomalies_is_said_to_be_one(tmp_path: Path, capsys: pytes
     assert "has no labelled anomaly" in said
     assert "alarms per 1,000" in said
     assert json.loads((run / "results.json").read_text()) == []
+
+
+def test_a_test_part_without_a_normal_row_is_no_quiet_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pump(anomalies=False)
+    frame.loc[ROWS // 2 :, "fault"] = 1  # run to failure
+    run = main(config(tmp_path, frame))
+    said = capsys.readouterr().out
+    assert "The test part has no normal row, so nothing can be told apart: choose another data.train_fraction" in said
+    assert "nan" not in said
+    assert "per 1,000" not in said
+    assert "What stands out most" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threshold": "foo"}, "threshold must be evt, quantile or sigma, got 'foo'"),
+        ({"threshold": "quantile", "rate": 0.0}, "rate of false alarms must lie between 0 and 0.1 a row, got 0.0"),
+    ],
+)
+def test_a_threshold_that_there_is_not_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    cfg = config(tmp_path, pump())
+    with pytest.raises(ValueError, match=message):
+        main(replace(cfg, evaluate=replace(cfg.evaluate, **changes)))
+
+
+def scored(folder: Path, frame: pd.DataFrame, **data: Any) -> Detectors:
+    """Every detector but the slow one, on an untrained encoder."""
+    task = load_recordings(config(folder, frame, **data).data, context=33, how="evt", rate=0.005)
+    detectors = Detectors(
+        task,
+        names=["knn", "mahalanobis", "masked-last"],
+        context=33,
+        how="evt",
+        rate=0.005,
+        fabric=Fabric(accelerator="cpu"),
+    )
+    torch.manual_seed(0)
+    encoder = DilatedConvEncoder(2, dim=16, hidden=8, depth=3)
+    detectors.controls()
+    detectors.embedder(METHOD, 0, SeriesEmbedder(encoder, {}, task.early.preprocessor))
+    return detectors
+
+
+def test_rows_that_nobody_measured_are_neither_scored_nor_learnt_from(tmp_path: Path) -> None:
+    lost = np.r_[200:203, 500:505, 900:960, 1300:1301]  # in both halves of the training part, and in the test part
+    whole = scored(tmp_path, pump(anomalies=False))
+    holed = scored(tmp_path, pump(anomalies=False).drop(lost), resample="1min")
+    assert holed.task.scored.sum() == whole.task.scored.sum() - 61
+    assert "69 rows have no value in any channel" in holed.task.notes[0]
+    for full, found in zip(whole.found, holed.found, strict=True):
+        assert np.flatnonzero(np.isnan(found.scores)).tolist() == lost.tolist()
+        if found.subject == METHOD:
+            assert found.limits[0] == pytest.approx(full.limits[0], rel=0.2), found.detector
+            assert (found.scores[960:1000] > found.limits[0]).mean() <= 0.1, found.detector  # the gap is in their past
+
+
+def test_the_hour_that_autumn_repeats_is_told_apart(tmp_path: Path) -> None:
+    frame = pump()
+    utc = pd.Timestamp("2026-10-24T22:00", tz="UTC") + pd.to_timedelta(np.arange(ROWS), unit="min")
+    frame["time"] = utc.tz_convert("Europe/Berlin").tz_localize(None)
+    with (
+        pytest.warns(UserWarning, match="time goes back once"),
+        pytest.raises(ValueError, match=r"60 rows repeat the time .* changed from summer time need data\.time_zone"),
+    ):
+        scored(tmp_path, frame)
+    task = scored(tmp_path, frame, time_zone="Europe/Berlin").task
+    assert (task.series.step, task.series.breaks) == (60.0, None)
+    assert task.early.options["time_zone"] == "Europe/Berlin"
+
+
+def test_detectors_start_anew_after_a_gap(tmp_path: Path) -> None:
+    frame = pump(anomalies=False)
+    frame["serial"] = 12
+    gap = frame.drop(range(1000, 1200))
+    cfg = config(tmp_path, gap, max_gap="1h", static=["serial"])
+    tasks = []
+    for early in (0.0, 50.0):  # what was measured before the gap
+        gap.loc[850:999, "pressure"] += early
+        gap.to_csv(cfg.data.path, index=False)
+        tasks.append(scored(tmp_path, gap, max_gap="1h", static=["serial"]))
+    assert tasks[0].task.series.breaks is not None
+    assert tasks[0].task.series.breaks.tolist() == [1000]
+    for calm, wild in zip(tasks[0].found, tasks[1].found, strict=True):
+        assert not np.array_equal(calm.scores[850:1000], wild.scores[850:1000])
+        np.testing.assert_array_equal(calm.scores[1000:], wild.scores[1000:])
+
+
+def test_the_threshold_counts_measured_rows(tmp_path: Path) -> None:
+    frame = pump().drop(range(400, 780))
+    with pytest.raises(ValueError, match=r"has 420 rows with a value; the last 194 set the threshold"):
+        scored(tmp_path, frame, resample="1min")
+
+
+def test_the_encoder_of_another_run_sees_values_on_its_own_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = main(config(tmp_path, pump()))
+    other = pump()
+    other["pressure"] = 10 * other["pressure"] + 300
+    returned = []
+    apply = Detectors.embedder
+
+    def noted(self: Detectors, *arguments: Any) -> npt.NDArray[np.float32]:
+        returned.append(apply(self, *arguments))
+        return returned[-1]
+
+    monkeypatch.setattr(Detectors, "embedder", noted)
+    again = main(replace(config(tmp_path, other), run=str(first)))
+    trained = mmssl.load(again)
+    assert isinstance(trained, SeriesEmbedder)
+    expected = trained.causal(trained.read(other.drop(columns="fault")), window=33)
+    np.testing.assert_array_equal(returned[-1], expected)
+
+
+def test_the_encoder_of_a_forecast_sees_the_calendar(tmp_path: Path) -> None:
+    cfg = config(tmp_path, pump())
+    forecast = timeseries_forecast.Config(
+        horizons=[3],
+        context=33,
+        data=ForecastDataConfig(path=cfg.data.path, time="time", channels=["pressure", "flow"]),
+        model=cfg.model,
+        train=cfg.train,
+        root=cfg.root,
+    )
+    run = main(replace(cfg, run=str(timeseries_forecast.main(forecast))))
+    assert {r.subject for r in read_results(run / "results.json")} >= {"ts2vec", "random-encoder"}
+    assert "calendar" not in (run / "report.html").read_text()
+
+
+def test_a_run_on_other_channels_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    run = main(config(tmp_path, pump()))
+    cfg = config(tmp_path, pump().rename(columns={"flow": "flow2"}))
+    cfg = replace(cfg, run=str(run), data=replace(cfg.data, channels=["pressure", "flow2"]))
+    with pytest.raises(ValueError, match=r"channel 'flow' is missing \(was it renamed to 'flow2'\?\)"):
+        main(cfg)
+    assert [folder.name for folder in run.parent.iterdir()] == [run.name]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ import pytest
 
 import mmssl
 from mmssl.eval.records import read_results
-from mmssl.recipes.forecasting import ForecastDataConfig, load_task
-from mmssl.recipes.timeline import EncoderConfig
+from mmssl.recipes.forecasting import ForecastDataConfig, Forecasts, load_task
+from mmssl.recipes.timeline import EncoderConfig, causal_features, shown_to
 from mmssl.recipes.timeseries_forecast import Config, main
 from mmssl.recipes.training import TrainConfig
+from mmssl.timeseries.embedder import SeriesEmbedder
+from mmssl.timeseries.encoder import DilatedConvEncoder
 
 ROWS = 900
 
@@ -105,6 +107,46 @@ def test_nothing_later_than_the_training_part_is_learnt_from(tmp_path: Path) -> 
     np.testing.assert_array_equal(tasks[0].early.series.values, tasks[1].early.series.values)
     assert tasks[0].early.preprocessor == tasks[1].early.preprocessor
     assert tasks[0].season == tasks[1].season == 24
+
+
+def test_nothing_looks_across_a_gap(tmp_path: Path) -> None:
+    frame = load().query("plant == 'north'").drop(columns="plant")
+    gaps = frame.drop(range(300, 340)).drop(range(780, 800))  # in the training part, and in the test part
+    cfg = config(tmp_path, gaps, id=None, resample="1h", max_gap="6h", rows=[500, 140, 200])
+    task = load_task(cfg.data, horizons=[3], context=33, season=None)
+    assert task.train == [(0, 300), (300, 500)]
+    assert task.valid == [(500, 640)]
+    assert task.test == [(640, 740), (740, 840)]
+    assert task.season == 24
+    encoder = DilatedConvEncoder(len(task.early.preprocessor.channels), dim=16, hidden=8, depth=3)
+    embedder = SeriesEmbedder(encoder, {}, task.early.preprocessor, **task.early.options)
+    before = causal_features(embedder, shown_to(embedder, task.series), context=33)
+    task.series.values[:300] = task.series.values[640:740] = 99.0
+    after = causal_features(embedder, shown_to(embedder, task.series), context=33)
+    np.testing.assert_array_equal(after[300:640], before[300:640])
+    np.testing.assert_array_equal(after[740:], before[740:])
+    forecasts = Forecasts(task, horizons=[3], context=33)
+    forecasts.controls()
+    linear = forecasts.results[-1].score
+    assert linear.rows.tolist() == [*range(640, 737), *range(740, 837)]
+
+
+def test_a_run_knows_how_its_sensors_were_read(tmp_path: Path) -> None:
+    frame = load()
+    frame["site"] = frame["plant"].map({"north": 1.0, "south": 2.0})
+    asked: dict[str, Any] = {"time_zone": "Europe/Berlin", "hold": "2h", "static": ["site"], "units": {"load": "MW"}}
+    run = main(config(tmp_path, frame, **asked))
+    assert "'+data.units={load: MW}'" in (run / "report.html").read_text().replace("&#x27;", "'")
+    assert main(Config(resume=str(run))) == run
+    embedder = mmssl.load(run)
+    assert isinstance(embedder, SeriesEmbedder)
+    assert (embedder.time_zone, embedder.hold, embedder.max_gap) == ("Europe/Berlin", "2h", None)
+    assert embedder.preprocessor.units is not None
+    assert embedder.preprocessor.units[:2] == ("MW", None)
+    assert "site" not in embedder.preprocessor.channels
+    found = embedder.embed(frame)
+    assert found["site"].nunique() == 2
+    assert found.index.get_level_values("window").min() == pd.Timestamp("2025-12-31T23:00")
 
 
 def test_one_channel_can_be_forecast_from_all(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_arrays_of_another_width_are_refused(tmp_path: Path) -> None:
         (DataConfig(path="nowhere.csv"), "nowhere.csv"),
         (DataConfig(name="GunPoimt"), "GunPoint"),
         (DataConfig(path="{folder}/one.csv", label="state", **OWN), "same label 'slow'"),
-        (DataConfig(path="{folder}/plant.csv", label="state", **(OWN | {"window": 1})), "rows that are needed"),
+        (DataConfig(path="{folder}/plant.csv", label="state", **(OWN | {"window": 1})), "data.window=1"),
         (DataConfig(path="{folder}/plant.csv", label="state", split="group", **OWN), "data.split"),
     ],
 )

@@ -91,6 +91,13 @@ def test_a_column_with_gaps_is_drawn_from_its_observed_values_alike() -> None:
         assert chisquare(counts).pvalue > 1e-3
 
 
+def test_a_column_without_any_value_is_drawn_as_missing_and_the_others_as_ever() -> None:
+    train = torch.tensor([[1.0, torch.nan, 5.0], [2.0, torch.nan, torch.nan]])
+    drawn = Marginals(train).sample(every_column(200, 3))
+    assert drawn[:, 1].isnan().all()
+    assert [set(drawn[:, j].tolist()) for j in (0, 2)] == [{1.0, 2.0}, {5.0}]
+
+
 def test_complete_training_rows_are_not_copied() -> None:
     x = table()
     assert Marginals(x).packed is x
@@ -115,8 +122,6 @@ def test_no_corruption_is_the_identity() -> None:
 
 
 def test_what_cannot_be_drawn_from_is_refused() -> None:
-    with pytest.raises(ValueError, match="column 1 of the training rows holds no value"):
-        Marginals(torch.tensor([[1.0, torch.nan], [2.0, torch.nan]]))
     with pytest.raises(ValueError, match=r"corruption must lie between 0 and 1, got 1\.5"):
         ScarfViews(Marginals(table()), 1.5)
     assert repr(ScarfViews(Marginals(table()))) == "ScarfViews(corruption=0.6)"
@@ -144,6 +149,19 @@ def test_a_permuted_column_holds_the_same_values_in_an_order_of_its_own() -> Non
     torch.testing.assert_close(y.sort(dim=0).values, x.sort(dim=0).values)
     order = (y - x[0] // 1000 * 1000).long()
     assert not torch.equal(order[:, 0], order[:, 1])
+
+
+def test_the_observed_cells_of_a_column_with_gaps_change_places_among_themselves() -> None:
+    x = table(400, 5, missing=0.6)
+    x[:, 4] = torch.nan
+    observed = ~x.isnan()
+    y = permuted(x)
+    for j in range(4):
+        there = observed[:, j]
+        torch.testing.assert_close(y[there, j].sort().values, x[there, j].sort().values)
+        assert (y[there, j] == x[there, j]).float().mean() < 0.05
+    firsts = torch.stack([permuted(x[:6, :1]) for _ in range(3000)])[:, observed[:6, 0], 0][:, 0]
+    assert chisquare(firsts.unique(return_counts=True)[1]).pvalue > 1e-3  # each cell comes first equally often
 
 
 def test_cells_are_swapped_with_the_given_probability_where_both_rows_have_one() -> None:

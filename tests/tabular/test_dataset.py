@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mmssl.tabular.data import Roles, read_table
 from mmssl.tabular.dataset import DataConfig, TableSource, load_data
-from mmssl.tabular.leak import leaks
+from mmssl.tabular.leak import _belongs, _intervals, _monotone, _orders, leaks
 from mmssl.tabular.named import BUNDLED, load_named
 from mmssl.tabular.split import split_rows
 
@@ -72,6 +76,50 @@ def test_a_split_by_time_trains_on_the_past_only() -> None:
     assert len(split.test) == pytest.approx(60, abs=5)
 
 
+def few_labels(rows: int = 1000, labelled: int = 40) -> pd.DataFrame:
+    """The first rows of a shop are labelled; each customer buys once a block of 100 rows, and days go by."""
+    frame = shop(rows).assign(day=np.arange(rows) // 5, customer=np.arange(rows) // 10)
+    frame["churned"] = [("yes" if i % 4 == 0 else "no") if i < labelled else None for i in range(rows)]
+    return frame
+
+
+@pytest.mark.parametrize("label", ["churned", "spent"])
+def test_unlabelled_rows_train_where_a_split_at_random_can_only_score_the_others(label: str) -> None:
+    frame = few_labels()
+    frame["spent"] = frame["spent"].where(frame["churned"].notna())
+    table = read_table(frame, Roles(label=label))
+    split = split_rows(table, by="random")
+    assert len(split.test) == 12
+    assert table.labelled[split.test].all()
+    assert sorted([*split.train, *split.test]) == list(range(1000))
+    assert "988 rows (960 of them unlabelled) train, 12 test" in split.sentence
+
+
+def test_the_time_that_parts_past_and_future_is_that_of_labelled_rows() -> None:
+    table = read_table(few_labels(), Roles(label="churned", time="day"))
+    split = split_rows(table)
+    assert table.times is not None
+    assert table.times[split.train].max() < table.times[split.test].min()
+    assert table.labelled[split.train].sum() == 25  # days of five rows
+    assert table.labelled[split.test].sum() == 15
+
+
+def test_groups_without_a_label_train() -> None:
+    table = read_table(few_labels(), Roles(label="churned", group="customer"))
+    split = split_rows(table)
+    assert table.labelled[split.test].all()
+    assert len(split.test) == 10
+    assert split.sentence == "by group: 99 groups train, 1 other groups test"
+
+
+def test_labels_of_one_group_or_one_time_cannot_be_split() -> None:
+    frame = few_labels(labelled=5)
+    with pytest.raises(ValueError, match="at least two groups with a label, got one"):
+        split_rows(read_table(frame, Roles(label="churned", group="customer")))
+    with pytest.raises(ValueError, match=r"no labelled row to train on: 5 labelled rows have the same time 0\.0"):
+        split_rows(read_table(frame, Roles(label="churned", time="day")))
+
+
 def test_a_class_of_one_row_is_trained_on() -> None:
     table = read_table(pd.DataFrame({"x": np.arange(11.5), "y": ["a"] * 11 + ["b"]}), Roles(label="y"))
     assert 11 in split_rows(table, test_fraction=0.5).train
@@ -127,7 +175,56 @@ def test_good_predictors_and_names_of_rows_are_no_leaks() -> None:
     frame["name"] = [f"n{i}" for i in range(len(frame))]
     table = read_table(frame, Roles(label="churned", categorical=["name"]))
     assert leaks(table) == []
-    assert leaks(read_table(frame[:15].assign(copy=label), Roles(label="churned"))) == []  # too few rows to tell
+
+
+@pytest.mark.parametrize(("rows", "of_one"), [(15, 7), (60, 1), (30, 3), (40, 3)])
+@pytest.mark.parametrize("kind", ["numeric", "categorical"])
+def test_few_rows_of_a_class_prove_nothing(rows: int, of_one: int, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    noise = pd.DataFrame(rng.standard_normal((rows, 50)), columns=[f"x{i}" for i in range(50)])
+    if kind == "categorical":
+        noise = (noise > 1).map({True: "high", False: "low"}.get)
+    frame = noise.assign(y=np.where(np.arange(rows) < of_one, "a", "b"), copy=np.arange(rows) < of_one)
+    assert leaks(read_table(frame, Roles(label="y"))) == []
+
+
+@pytest.mark.parametrize(("rows", "of_one"), [(40, 20), (400, 5), (100_000, 3)])
+def test_a_copy_of_a_rare_class_is_found_where_chance_cannot_be_the_reason(rows: int, of_one: int) -> None:
+    label = np.random.default_rng(0).permutation(rows) < of_one
+    frame = pd.DataFrame({"y": np.where(label, "a", "b"), "copy": np.where(label, "yes", "no"), "code": label * 1.5})
+    assert leaks(read_table(frame.assign(x=np.arange(rows) % 7), Roles(label="y"))) == ["copy", "code"]
+
+
+@pytest.mark.parametrize("labels", [3, 7])
+def test_few_numbers_prove_nothing(labels: int) -> None:
+    frame = pd.DataFrame({"x": np.arange(100.0), "y": np.where(np.arange(100) < labels, np.arange(100) ** 1.5, np.nan)})
+    assert leaks(read_table(frame, Roles(label="y", task="regression"))) == []
+
+
+def test_the_orders_of_labels_that_look_like_a_leak_are_counted() -> None:
+    def share(looks: Callable[[Any, Any], float | None], values: list[int], labels: list[int]) -> tuple[float, float]:
+        orders = set(permutations(labels))
+        found = [looks(np.array(values, np.float32), np.array(order, np.float64)) for order in orders]
+        leaking = [log for log in found if log is not None]
+        assert len(orders) == round(np.exp(_orders(np.array(labels, np.float64))))
+        return len(leaking), np.exp(leaking[0])
+
+    assert share(_intervals, [1, 2, 3, 4, 5, 6, 7], [0, 0, 0, 1, 1, 2, 2]) == pytest.approx((6, 6))
+    assert share(_monotone, [1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7]) == pytest.approx((2, 2))
+    counted, most = share(_belongs, [1, 1, 2, 2, 3, 3, 3], [0, 0, 0, 0, 1, 1, 1])
+    assert counted == 1
+    assert most == pytest.approx(8)
+
+
+def test_the_setting_that_leaves_a_leaking_column_out_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    frame = shop().assign(note="n")
+    frame["it's left, EUR"] = frame["churned"].map({"yes": 1, "no": 0})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match="looks like the label itself") as error:
+        load_data(DataConfig(path=str(tmp_path / "t.csv"), label="churned", ignore=["note"]))
+    typed = shlex.split(str(error.value).split("Leave it out with ")[1].split("; to keep it")[0])
+    parsed = OverridesParser.create().parse_overrides(typed)[0]
+    assert (parsed.key_or_group, parsed.value()) == ("data.ignore", ["note", "it's left, EUR"])
 
 
 def test_a_leaking_column_stops_the_run_until_the_user_decides(tmp_path: Path) -> None:
@@ -182,7 +279,7 @@ def test_the_description_says_what_was_left_out_and_cut(tmp_path: Path) -> None:
     text = load_data(DataConfig(path=str(tmp_path / "t.csv"), label="churned", max_categories=10)).description
     assert "same (the same value in all training rows), empty (no value in any training row)" in text
     assert "rarer than the 10 most frequent categories, so unseen: code (" in text
-    assert "split: at random, class by class: 140 rows train, 60 test" in text
+    assert "split: at random, class by class: 146 rows (20 of them unlabelled) train, 54 test" in text
 
 
 @pytest.mark.parametrize(

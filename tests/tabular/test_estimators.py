@@ -51,6 +51,10 @@ def customers(rows: int = 80, *, seed: int = 0) -> pd.DataFrame:
     return frame
 
 
+def numbers() -> Any:
+    return np.stack([np.arange(80.0), np.arange(80) % 3, np.arange(80.0) ** 2], axis=1)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")  # the array API needs a variable to be set
 @both
@@ -176,9 +180,55 @@ def test_numbers_can_be_declared_categories_by_name_or_position() -> None:
     frame = customers().assign(zone=np.arange(80) % 3)
     named = small(ScarfTransformer, categorical=["zone"]).fit(frame)
     assert named.embedder_.preprocessor.cardinalities[-1] == 3
-    array = np.stack([np.arange(80.0), np.arange(80) % 3, np.arange(80.0) ** 2], axis=1)
-    by_position = small(ScarfTransformer, categorical=[1]).fit(array)
+    by_position = small(ScarfTransformer, categorical=[1]).fit(numbers())
     assert by_position.embedder_.preprocessor.cardinalities == (0, 3, 0)
+
+
+@both
+def test_settings_of_numpy_are_saved_as_numbers(kind: Transformer, tmp_path: Path) -> None:
+    model = small(kind, hidden=np.int64(8), lr=np.float32(1e-3), categorical=np.array([1])).fit(numbers())
+    model.save(tmp_path)
+    again = kind.load(tmp_path)
+    assert (again.hidden, again.lr, again.categorical) == (8, float(np.float32(1e-3)), [1])
+    np.testing.assert_array_equal(clone(again).fit(numbers()).transform(numbers()), model.transform(numbers()))
+
+
+def test_what_cannot_be_saved_leaves_no_folder(tmp_path: Path) -> None:
+    model = small(ScarfTransformer).fit(numbers()).set_params(device=object())
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_vime_is_as_wide_as_its_input_up_to_a_bound() -> None:
+    assert small(VimeTransformer, hidden=None).fit(numbers()).transform(numbers()).shape == (80, 6)
+    many = np.array([f"k{i % 1100}" for i in range(2200)], dtype=object)[:, None]
+    model = small(VimeTransformer, hidden=None, epochs=1, max_categories=2000, categorical=[0]).fit(many)
+    assert model.embedder_.dim == 1024
+
+
+def test_columns_without_names_are_taken_by_their_position() -> None:
+    array = numbers()
+    counted = pd.DataFrame(array)
+    model = small(ScarfTransformer, categorical=[1]).fit(counted)
+    assert model.embedder_.preprocessor.cardinalities == (0, 3, 0)
+    np.testing.assert_array_equal(model.transform(counted), model.transform(array))
+
+
+@both
+def test_names_on_one_side_only_are_a_warning_and_columns_taken_by_their_position(
+    kind: Transformer, tmp_path: Path
+) -> None:
+    array = numbers()
+    frame = pd.DataFrame(array, columns=["a", "b", "c"])
+    by_name, by_position = small(kind).fit(frame), small(kind).fit(array)
+    expected = by_name.transform(frame)
+    by_name.save(tmp_path)
+    for model in (by_name, kind.load(tmp_path)):
+        with pytest.warns(UserWarning, match="X does not have valid feature names"):
+            np.testing.assert_array_equal(model.transform(array), expected)
+    with pytest.warns(UserWarning, match="X has feature names"):
+        np.testing.assert_array_equal(by_position.transform(frame), expected)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import QuantileTransformer
 
-from mmssl.tabular.data import read_table
+from mmssl.tabular.data import Roles, read_table
 from mmssl.tabular.preprocess import KNOTS, TablePreprocessor, describe_drift
 
 
@@ -167,6 +167,23 @@ def test_the_distance_is_half_the_sum_of_differences_of_shares() -> None:
     assert town.outside == pytest.approx(0.2)
     assert x.distance == pytest.approx(0.5)
     assert x.outside == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("most", [100_000, 500])
+@pytest.mark.parametrize(("categories", "rows"), [(3000, 7000), (3000, 1000), (20, 1000)])
+def test_rows_of_the_same_distribution_have_as_many_new_categories_as_chance_has_it(
+    categories: int, rows: int, most: int
+) -> None:
+    rng = np.random.default_rng(0)
+    weights = 1 / np.arange(1, categories + 1)
+    town = [f"t{i}" for i in rng.choice(categories, 2 * rows, p=weights / weights.sum())]
+    table = read_table(pd.DataFrame({"town": town}), Roles(categorical=["town"]))
+    fitted = TablePreprocessor(max_categories=most).fit(table.select(slice(rows)))
+    (drift,) = fitted.drift(table.select(slice(rows, None)))
+    assert drift.outside == pytest.approx(drift.outside_expected, abs=0.05)
+    assert not drift.notable
+    (drift,) = fitted.drift(read_table(pd.DataFrame({"town": ["t0", "new"] * 500}), columns=fitted.columns))
+    assert drift.notable
 
 
 def test_drift_is_told_by_column_the_most_changed_first() -> None:

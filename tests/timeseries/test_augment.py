@@ -386,10 +386,19 @@ def test_a_mixture_of_frequencies_comes_from_one_other_series() -> None:
 
 def test_missing_values_give_nothing_to_a_mixture() -> None:
     x = series(2, 32, 1)
-    x[1, 4:28] = math.nan
+    x[1, 10:26] = math.nan
     filled = x.clone()
-    filled[1, 4:28] = x[1].nanmean()
+    filled[1, 10:26] = x[1].nanmean()
     assert torch.allclose(seeded(FrequencyMix(0.5), x)[0], seeded(FrequencyMix(0.5), filled)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("measured", "mixed"), [(0, False), (4, False), (19, False), (20, True), (40, True)])
+def test_a_series_that_measured_little_gives_no_frequencies(measured: int, mixed: bool) -> None:
+    x = torch.randn(2, 40, 2, generator=torch.Generator().manual_seed(0))
+    x[1, measured:, 0] = math.nan
+    y = seeded(FrequencyMix(1.0), x)
+    assert torch.allclose(y[0, :, 0], x[0, :, 0], atol=1e-5) != mixed
+    assert not torch.allclose(y[0, :, 1], x[0, :, 1], atol=0.1)  # which both measured
 
 
 def test_a_rotation_keeps_lengths_and_angles_and_turns_all_sensors_alike() -> None:
@@ -462,7 +471,7 @@ def test_a_view_tells_what_it_is() -> None:
         (lambda: Rotation(sensors=((0, 1, 1),)), "triples of different channels"),
         (lambda: WeakView(-1), "sigma must be at least 0"),
         (lambda: StrongView(0), "max_segments must be at least 1"),
-        (lambda: Rotation()(series(2, 5, 4)), "4 channels are no sensors of three axes: say which"),
+        (lambda: Rotation()(series(2, 5, 4)), "4 channels are no sensors of three axes: .* data.channels"),
         (lambda: Rotation(sensors=((0, 1, 7),))(series(2, 5, 4)), "channels that series with 4 channels do not have"),
     ],
 )
