@@ -75,7 +75,7 @@ class GIN(GraphEncoder):
     def nodes(self, graphs: Graphs) -> Tensor:
         h, layers = graphs.x, []
         for mlp, norm in zip(self.mlps, self.norms, strict=True):
-            h = norm(F.relu(mlp(h + neighbours(h, graphs))))
+            h = norm(F.relu(mlp(summed(h, graphs))))
             layers.append(h)
         return torch.cat(layers, dim=1) if self.jump else h
 
@@ -117,11 +117,8 @@ class GCN(GraphEncoder):
 
     def nodes(self, graphs: Graphs) -> Tensor:
         h = graphs.x
-        scale = (graphs.degrees + 1).to(h.dtype).rsqrt()[:, None]
         for linear, bias, norm, activation in zip(self.linears, self.biases, self.norms, self.activations, strict=True):
-            h = linear(h)
-            sent = h * scale
-            h = activation(norm((sent + neighbours(sent, graphs)) * scale + bias))
+            h = activation(norm(smoothed(linear(h), graphs) + bias))
         return h
 
     def layers(self) -> list[list[nn.Parameter]]:
@@ -289,6 +286,18 @@ def neighbours(h: Tensor, graphs: Graphs) -> Tensor:
     """``(N, D)``, the sum over the neighbours of each node."""
     source, target = graphs.edge_index
     return torch.zeros_like(h).index_add(0, target, h.index_select(0, source))
+
+
+def summed(h: Tensor, graphs: Graphs) -> Tensor:
+    """A node and its neighbours: ``(N, D)`` to the same."""
+    return h + neighbours(h, graphs)
+
+
+def smoothed(h: Tensor, graphs: Graphs) -> Tensor:
+    """``Â h`` with Â = D^-½ (A + I) D^-½: ``(N, D)`` to the same."""
+    scale = (graphs.degrees + 1).to(h.dtype).rsqrt()[:, None]
+    sent = h * scale
+    return (sent + neighbours(sent, graphs)) * scale
 
 
 def pooled(h: Tensor, graphs: Graphs, pool: Literal["sum", "mean"]) -> Tensor:

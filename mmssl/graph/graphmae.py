@@ -3,8 +3,10 @@
 Some nodes get a learnt token for their features, a few the features of another node. The encoder's output at all of
 them is masked again before a decoder of one layer of message passing, and the loss is the scaled cosine error.
 
-Differs from the authors' code: the same share is masked of every graph, not of the batch; the decoder is a GIN layer
-whatever the encoder is; the second mask is a learnt token, as in the paper, where ``reference="authors"`` has zeros.
+Differs from the authors' code: the same share is masked of every graph, not of the batch; the second mask is a learnt
+token, as in the paper, where ``reference="authors"`` has zeros; and the decoder is a GIN layer for a GIN, a GCN layer
+for any other encoder, where theirs has attention for a GAT. The GCN layer has no bias: beside words that are
+normalised by row, one that is drawn as usual makes all nodes look alike, and the training stays there.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from mmssl.core.distributed import gather, world_size
 from mmssl.core.objectives.inputs import check_positive, check_share, unit
 from mmssl.graph.augment import random_share
-from mmssl.graph.encoder import GraphEncoder, neighbours
+from mmssl.graph.encoder import GIN, GraphEncoder, smoothed, summed
 from mmssl.graph.graphs import Graphs
 
 
@@ -55,15 +57,20 @@ class GraphMAE(nn.Module):
         token = torch.zeros(encoder.dim)
         self.second_token = nn.Parameter(token) if reference == "paper" else nn.Buffer(token, persistent=False)
         self.bridge = nn.Linear(encoder.dim, encoder.dim, bias=False)
-        self.decoder = nn.Sequential(
-            nn.Linear(encoder.dim, encoder.dim), nn.PReLU(), nn.Linear(encoder.dim, features)
-        )  # of a GIN layer
+        self.decoder: nn.Module
+        if isinstance(encoder, GIN):
+            first, last = nn.Linear(encoder.dim, encoder.dim), nn.Linear(encoder.dim, features)
+            self.decoder, self.spread = nn.Sequential(first, nn.PReLU(), last), summed
+        else:
+            self.decoder, self.spread = nn.Linear(encoder.dim, features, bias=False), smoothed
+            for weight in (self.bridge.weight, self.decoder.weight):
+                nn.init.xavier_uniform_(weight)
 
     def forward(self, graphs: Graphs) -> dict[str, Tensor]:
         masked = random_share(graphs, self.mask)  # (N,)
         h = self.encoder.nodes(graphs.with_features(self._hidden(graphs.x, masked)))  # (N, dim)
         h = torch.where(masked[:, None], self.second_token.to(h), self.bridge(h))
-        restored = self.decoder(h + neighbours(h, graphs))  # (N, F)
+        restored = self.decoder(self.spread(h, graphs))  # (N, F)
         return {"loss": scaled_cosine_error(restored, graphs.x, masked, gamma=self.gamma)}
 
     def after_step(self, progress: float, skipped: Tensor) -> None:

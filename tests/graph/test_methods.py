@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -179,3 +180,20 @@ def test_graphcl_learns_to_tell_graphs_apart() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_graphmae_does_not_begin_where_all_nodes_of_normalised_words_are_restored_alike() -> None:
+    """As the features of Cora: twenty of six hundred words in a node, which sum to 1."""
+    rng = np.random.default_rng(0)
+    x = torch.zeros(80, 600)
+    for words in x:
+        words[torch.from_numpy(rng.choice(600, 20, replace=False))] = 1 / 20
+    ends = torch.from_numpy(rng.integers(0, 80, (2, 200)))
+    graph = Graphs(x, ends[:, ends[0] != ends[1]], torch.tensor([0, 80]))
+    torch.manual_seed(0)
+    method = GraphMAE(GAT(600, widths=(32, 32), heads=4))
+    restored: list[Tensor] = []
+    method.decoder.register_forward_hook(lambda module, x, y: restored.append(y))
+    method(graph)
+    direction = torch.nn.functional.normalize(restored[0], dim=1)
+    assert (direction @ direction.T).mean() < 0.7
