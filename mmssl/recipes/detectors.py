@@ -22,6 +22,7 @@ from mmssl.recipes.timeline import Early, causal_features, head, ranges, shown_t
 from mmssl.timeseries.anomaly import adjust_by_moving_average
 from mmssl.timeseries.anomaly_data import ANOMALOUS, bundled_set, name_labels, read_nab
 from mmssl.timeseries.data import describe, read_series
+from mmssl.timeseries.data_config import SourceConfig
 from mmssl.timeseries.embedder import SeriesEmbedder
 from mmssl.timeseries.options import READING
 from mmssl.timeseries.preprocess import SeriesPreprocessor
@@ -45,24 +46,13 @@ Distance = Callable[[Floats, Floats], Scores]  # training rows (n, D) and all ro
 
 
 @dataclass
-class AnomalyDataConfig:
+class AnomalyDataConfig(SourceConfig):
     """Where the recordings come from: a set that aeon carries, a copy of NAB, or your own."""
 
     name: str | None = None  # KDD-TSAD_135 or Daphnet_S06R02E0, from aeon
     root: str | None = None  # folder of the Numenta Anomaly Benchmark
-    path: str | None = None  # CSV, Parquet, Feather, NPY, NPZ, or a folder of them
-    id: str | None = None  # column that names the entity; None: one entity, or one a file of a folder
-    time: str | None = None  # column with datetimes or numbers; None: rows as they come
-    channels: list[str] | None = None  # columns to look at; None: every numeric one that is nothing else
     label: str | None = None  # column that says which rows are anomalous; None: nothing is scored
     normal: list[str] = field(default_factory=lambda: ["0", "false", "normal", "ok"])  # labels of normal rows
-    resample: str | None = None  # regular grid, "1s" or a number; bins without a row are missing
-    hold: str | None = None  # last value stands for missing ones up to this age, for sensors logged on change
-    max_gap: str | None = None  # no embedding sees rows from both sides of a longer gap
-    clock_reset: str = "sort"  # where time goes back: sort, split into two stretches, or error
-    time_zone: str | None = None  # of clocks that show local time, such as Europe/Berlin
-    units: dict[str, str] = field(default_factory=dict)  # of channels; a finished run refuses others
-    static: list[str] = field(default_factory=list)  # columns with one value an entity, never looked at
     train_fraction: float = 0.5  # of every entity, from its start, to learn what is normal
     standardise: str | None = None  # together, or each entity by itself; None: together, each for NAB
 

@@ -35,6 +35,7 @@ from mmssl.recipes.timeline import Early, head, stretch_offsets, stretch_start, 
 from mmssl.timeseries.anomaly_data import bundled_set
 from mmssl.timeseries.calendar import calendar_parts, with_calendar
 from mmssl.timeseries.data import describe, read_series
+from mmssl.timeseries.data_config import SourceConfig
 from mmssl.timeseries.options import READING
 from mmssl.timeseries.preprocess import SeriesPreprocessor
 from mmssl.timeseries.series import SeriesSet
@@ -49,22 +50,11 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass
-class ForecastDataConfig:
+class ForecastDataConfig(SourceConfig):
     """Where the series come from, and what is forecast; None: a recording that aeon carries."""
 
-    path: str | None = None  # CSV, Parquet, Feather, NPY, NPZ, or a folder of them
-    id: str | None = None  # column that names the entity; None: one entity, or one a file of a folder
-    time: str | None = None  # column with datetimes or numbers; None: rows as they come
-    channels: list[str] | None = None  # columns to learn from; None: every numeric one that is nothing else
     target: list[str] | None = None  # those of the channels that are forecast; None: all
     calendar: bool = True  # hour, day of the week and so on as further inputs, where times are dates
-    resample: str | None = None  # regular grid, "1h" or a number; bins without a row are missing
-    hold: str | None = None  # last value stands for missing ones up to this age, for sensors logged on change
-    max_gap: str | None = None  # no embedding sees rows from both sides of a longer gap
-    clock_reset: str = "sort"  # where time goes back: sort, split into two stretches, or error
-    time_zone: str | None = None  # of clocks that show local time, such as Europe/Berlin
-    units: dict[str, str] = field(default_factory=dict)  # of channels; a finished run refuses others
-    static: list[str] = field(default_factory=list)  # columns with one value an entity, never learnt from
     fractions: list[float] = field(default_factory=lambda: [0.6, 0.2, 0.2])  # of each entity: train, validate, test
     rows: list[int] | None = None  # the same in rows, instead of fractions; what comes after is not used
 

@@ -17,25 +17,31 @@ BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "M
 
 
 @dataclass
-class DataConfig:
-    """Where the series come from: a set of the UCR or UEA archive by ``name``, or your own by ``path``."""
+class SourceConfig:
+    """Files of one's own, and how they are read; what is not set is not done (docs/sensors.md)."""
 
-    name: str | None = None  # what aeon bundles, or with `root` any set of an archive on disk
-    root: str | None = None  # folder of the archive, one folder a set, .ts or .tsv
     path: str | None = None  # CSV, Parquet, Feather, NPY, NPZ, or a folder of them
-    test_path: str | None = None  # the same, never trained on; instead of a split
     id: str | None = None  # column that names the entity; None: one entity, or one a file of a folder
     time: str | None = None  # column with datetimes or numbers; None: rows as they come
-    channels: list[str] | None = None  # columns to learn from; None: every numeric one that is nothing else
-    label: str | None = None  # column with a class, empty where unlabelled; None: no scores
-    label_policy: str = "drop"  # of a window with several labels: drop it from the scores, majority or last
+    channels: list[str] | None = None  # columns to look at; None: every numeric one that is nothing else
     resample: str | None = None  # regular grid, "1s" or a number; bins without a row are missing
     hold: str | None = None  # last value stands for missing ones up to this age, for sensors logged on change
     max_gap: str | None = None  # no window holds rows from both sides of a longer gap
     clock_reset: str = "sort"  # where time goes back: sort, split into two stretches, or error
     time_zone: str | None = None  # of clocks that show local time, such as Europe/Berlin
     units: dict[str, str] = field(default_factory=dict)  # of channels; a finished run refuses others
-    static: list[str] = field(default_factory=list)  # columns with one value an entity, beside the embeddings
+    static: list[str] = field(default_factory=list)  # columns with one value an entity, joined to the embeddings
+
+
+@dataclass
+class DataConfig(SourceConfig):
+    """Where the series come from: a set of the UCR or UEA archive by ``name``, or your own by ``path``."""
+
+    name: str | None = None  # what aeon bundles, or with `root` any set of an archive on disk
+    root: str | None = None  # folder of the archive, one folder a set, .ts or .tsv
+    test_path: str | None = None  # as `path`, never trained on; instead of a split
+    label: str | None = None  # column with a class, empty where unlabelled; None: no scores
+    label_policy: str = "drop"  # of a window with several labels: drop it from the scores, majority or last
     window: int | None = None  # rows of a window; None: every entity whole
     stride: int | None = None  # rows from one window to the next; None: half a window
     split: str = "auto"  # auto, entity or time
