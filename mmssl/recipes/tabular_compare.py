@@ -47,9 +47,7 @@ class Config:
     root: str | None = None  # folder of public tables on disk
     methods: list[str] = field(default_factory=lambda: list(METHODS))  # also vime-semi and mlp, its supervised baseline
     rows: int | None = None  # of the training part, drawn anew for each seed where there are more; None: all
-    shares: list[float] = field(
-        default_factory=lambda: [1.0]
-    )  # of the labels of these rows, of each class one at least
+    shares: list[float] = field(default_factory=lambda: [1.0])  # of the labels of these rows, one a class at least
     seeds: int = 5
     model: ModelConfig = field(default_factory=lambda: ModelConfig(hidden=256, depth=4))  # the same for all methods
     train: TrainConfig = field(default_factory=train_config)
