@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -57,6 +58,7 @@ def find_images(path: Path) -> Found:
     Raises:
         FileNotFoundError: there is nothing at ``path``.
         ValueError: it holds no image, or the archive is damaged.
+        OSError: an archive that must be copied to be read finds no room.
     """
     if not path.exists():
         raise FileNotFoundError(f"data.path={path} does not exist: {_beside(path)}")
@@ -68,6 +70,8 @@ def find_images(path: Path) -> Found:
         try:
             found = _in_zip(path) if path.suffix.lower() == ".zip" else _in_tar(path)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             raise ValueError(f"{path} cannot be read as an archive ({error}); copy it again") from error
     else:
         raise ValueError(f"data.path={path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
@@ -141,9 +145,17 @@ class Temporary:
 
 def spool(images: Iterable[bytes]) -> tuple[Stretches, str]:
     """Encoded images that cannot be read one by one where they are, in a temporary file; and a note that says so."""
-    with tempfile.NamedTemporaryFile(prefix="mmssl-images-", delete=False) as file:
-        owner = Temporary(file.name)
-        sizes = np.array([file.write(image) for image in images], dtype=np.int64)
+    try:
+        with tempfile.NamedTemporaryFile(prefix="mmssl-images-", delete=False) as file:
+            owner = Temporary(file.name)
+            sizes = np.array([file.write(image) for image in images], dtype=np.int64)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            error.strerror = (
+                f"{tempfile.gettempdir()} is full, where images are copied that cannot be read one by one; "
+                f"make room there, or name another folder in the environment variable TMPDIR"
+            )
+        raise
     note = f"{sizes.sum() / 2**20:,.1f} MiB of encoded images are copied to a temporary file"
     return Stretches(owner.name, np.cumsum(sizes) - sizes, sizes, owner=owner), note
 

@@ -143,6 +143,21 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
         read_images(write(tmp_path / "a.tar.xz", whole[: len(whole) // 2]))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tarfile
+    import tempfile
+
+    root = write_folder(tmp_path / "root", ["a.png", "b.png"])
+    with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as archive:
+        archive.add(root, "root")
+    (tmp_path / "full").symlink_to("/dev/full")
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", lambda **_: (tmp_path / "full").open("wb"))
+    with pytest.raises(OSError, match=r"is full.*TMPDIR"):
+        read_images(tmp_path / "a.tar.xz")
+    assert not (tmp_path / "full").is_symlink()  # the unfinished copy is removed
+
+
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
