@@ -160,7 +160,7 @@ class TableExperiment(Experiment):
         return embedded(self.data, embedder)
 
     def _rows(self) -> Tensor:
-        return torch.from_numpy(self.data.train.x).to(self.fabric.device)
+        return torch.from_numpy(self.data.train.x[: self.data.sample]).to(self.fabric.device)
 
 
 def make_encoder(model: ModelConfig, cardinalities: Sequence[int]) -> nn.Module:

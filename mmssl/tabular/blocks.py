@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
+from mmssl.tabular.data import filled
 from mmssl.tabular.tables import (
     LEAN,
     MISSING,
@@ -43,6 +44,7 @@ from mmssl.tabular.tables import (
 BLOCK_BYTES = 4 << 20  # of text
 BLOCK_CELLS = 1 << 21  # of a typed file, or one row group if that is larger
 LARGEST = 1 << 28  # cells of a block: 1 GiB in float32
+Rows = npt.NDArray[np.int64]  # their positions in a block
 
 
 def count_cells(path: Path, *, names: Sequence[str] | None = None) -> float:
@@ -197,7 +199,7 @@ def _in_bytes(file: Path, begin: int, first: int, row: int) -> str:
     return f"line {row + first} after byte {begin:,} of {file}"
 
 
-def spread(blocks: Sequence[Table], rows: int, *, most: int, rng: np.random.Generator) -> list[Table]:
+def spread(blocks: Sequence[Table], rows: int, *, most: int, rng: np.random.Generator) -> dict[int, Rows]:
     """About ``rows`` random rows of ``most`` random blocks, of each as many in proportion.
 
     Args:
@@ -205,15 +207,35 @@ def spread(blocks: Sequence[Table], rows: int, *, most: int, rng: np.random.Gene
         rows: to draw; fewer if there are fewer.
         most: blocks that are read; fewer if there are fewer.
         rng: draws.
+
+    Returns:
+        The positions of the rows in each of these blocks, by the number of the block; both in order.
     """
     chosen = np.sort(rng.permutation(len(blocks))[:most])
     share = min(1.0, rows / sum(blocks[i].rows or 0 for i in chosen))
-    found = []
-    for block in (blocks[i] for i in chosen):
-        assert block.rows is not None
-        drawn = np.sort(rng.permutation(block.rows)[: max(1, round(share * block.rows))])
-        found.append(replace(block, rows=len(drawn), batches=_only(block.batches, drawn)))
+    found = {}
+    for i in chosen.tolist():
+        count = blocks[i].rows
+        assert count is not None
+        found[i] = np.sort(rng.permutation(count)[: max(1, round(share * count))])
     return found
+
+
+def only(blocks: Sequence[Table], rows: Mapping[int, Rows]) -> list[Table]:
+    """Some rows of some blocks, as `spread` names them."""
+    return [
+        replace(blocks[i], rows=len(drawn), batches=_only(blocks[i].batches, drawn))
+        for i, drawn in rows.items()
+        if len(drawn)
+    ]
+
+
+def filled_rows(blocks: Sequence[Table], column: str, missing: Sequence[str]) -> list[Rows]:
+    """Positions of the rows of each block with a value in this column, which is all that is kept of the files."""
+    return [
+        np.flatnonzero(np.concatenate([filled(frame[column], missing) for frame in block.batches([column], [column])]))
+        for block in blocks
+    ]
 
 
 def with_sample(tables: Sequence[Table]) -> list[Table]:
@@ -223,7 +245,7 @@ def with_sample(tables: Sequence[Table]) -> list[Table]:
     return [replace(table, sample=sample) for table in tables]
 
 
-def _only(batches: Batches, drawn: npt.NDArray[np.int64]) -> Batches:
+def _only(batches: Batches, drawn: Rows) -> Batches:
     """The rows with these positions."""
 
     def some(columns: Sequence[str], text: Collection[str]) -> Iterator[pd.DataFrame]:

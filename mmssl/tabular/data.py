@@ -140,7 +140,7 @@ def read_tables(
                 f"{table.name} lacks {', '.join(map(repr, lost))}, which {first.name} has; the files of a folder need "
                 "the same columns: move it elsewhere, or list the columns in data.ignore"
             )
-    reading = _Reading(columns, roles, used, missing, regression=_regression(first, roles, missing))
+    reading = _Reading(columns, roles, used, missing, regression=_regression(tables, roles, missing))
     reading.reserve(sum(table.rows or 0 for table in tables))
     for table in tables:
         reading.add(table)
@@ -323,11 +323,14 @@ def _columns(name: str, known: pd.Series, role: Role, table: Table) -> list[Colu
     ]
 
 
-def _regression(table: Table, roles: Roles, missing: Sequence[str]) -> Column | None:
+def _regression(tables: Sequence[Table], roles: Roles, missing: Sequence[str]) -> Column | None:
     """The label as numbers; None if it is classes, or there is none."""
     if roles.label is None or roles.task == "classification":
         return None
+    table = tables[0]
     known = _known(table.sample[roles.label], missing)
+    if len(known) < FEW:
+        known = _first_known(tables, roles.label, missing)
     decimal = "" if roles.label in table.doubtful else table.decimal
     label = Column(roles.label, "numeric", roles.label, form=_form(known, decimal))
     if roles.task == "regression":
@@ -344,6 +347,20 @@ def _regression(table: Table, roles: Roles, missing: Sequence[str]) -> Column | 
             "without these points, or as Parquet"
         )
     return label
+
+
+def _first_known(tables: Sequence[Table], name: str, missing: Sequence[str]) -> pd.Series:
+    """Cells that are not missing, of a column that is mostly empty."""
+    found: list[pd.Series] = []
+    for table in tables:
+        for frame in table.batches([name], [name]):
+            cells = frame[name]
+            if isinstance(cells.dtype, pd.CategoricalDtype) and not table.declared:
+                cells = cells.astype(object)  # texts of a Parquet file
+            found.append(_known(cells, missing))
+            if sum(map(len, found)) >= FEW:
+                return pd.concat(found, ignore_index=True)
+    return pd.concat(found, ignore_index=True)
 
 
 def _form(known: pd.Series, decimal: str) -> str:
@@ -367,13 +384,17 @@ def _refuse_lost_columns(table: Table, columns: Sequence[Column]) -> None:
         )
 
 
+def filled(column: pd.Series, missing: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which cells are not missing."""
+    there = column.notna().to_numpy(copy=True)
+    known = column[there]
+    if _is_text(known):
+        there[there] = ~known.astype(str).str.strip().isin(["", *missing]).to_numpy()
+    return there
+
+
 def _known(column: pd.Series, missing: Sequence[str]) -> pd.Series:
-    """The cells that are not missing."""
-    known = column.dropna()
-    if not _is_text(known):
-        return known
-    texts = known.astype(str).str.strip()
-    return known[~texts.isin(["", *missing]).to_numpy()]
+    return column[filled(column, missing)]
 
 
 def _is_nested(column: pd.Series) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmssl.messages import setting
-from mmssl.tabular.blocks import count_cells, open_blocks, spread, with_sample
+from mmssl.tabular.blocks import Rows, count_cells, filled_rows, only, open_blocks, spread, with_sample
 from mmssl.tabular.data import Roles, counts_rows, describe, read_table, read_tables
 from mmssl.tabular.leak import leaks
 from mmssl.tabular.named import load_named
@@ -27,6 +27,8 @@ from mmssl.tabular.tableset import TableSet
 
 HELD_OUT = 0.05  # of the blocks of a table that is larger than memory
 SAMPLED, HELD_ROWS, SAMPLED_BLOCKS = 200_000, 60_000, 32  # rows of the others and of these, each of so many blocks
+LABELLED, TESTED = 60_000, 1_000  # rows with a label that are wanted of a table with few: to learn from, and to test
+LABEL_BLOCKS = 8  # that tell whether there are few
 
 
 @dataclass
@@ -107,6 +109,8 @@ class TableData:
         split: name of the test split, for the records.
         fingerprint: how many rows each part has, and a hash of each column and of the label as they were read.
         stream: where the table is larger than memory: all rows to learn from, of which ``train`` is a sample then.
+        sample: beside a stream: so many rows at the beginning of ``train`` are drawn at random; those behind them have
+            been added for their labels.
         validation: ``(n, M)`` rows that are neither learnt from nor scored, beside a stream.
     """
 
@@ -119,6 +123,7 @@ class TableData:
     split: str
     fingerprint: Mapping[str, int | str]
     stream: TableStream | None = None
+    sample: int | None = None
     validation: npt.NDArray[np.float32] | None = None
 
 
@@ -228,16 +233,20 @@ def _load_streamed(cfg: DataConfig, seed: int) -> TableData:
         _refuse_leaks(whole, cfg)
         _check_labels(whole)
     train = whole.select(sample.train)
-    preprocessor = TablePreprocessor(cfg.scaling, cfg.max_categories).fit(train)  # type: ignore[arg-type]
+    drawn = whole.select(sample.train[: sample.drawn])
+    preprocessor = TablePreprocessor(cfg.scaling, cfg.max_categories).fit(drawn)  # type: ignore[arg-type]
     stream = TableStream(sample.learnt, preprocessor, missing=cfg.missing)
     lines = [
         f"streamed: {sum(block.rows or 0 for block in sample.blocks):,} rows in {len(sample.blocks):,} blocks, "
         f"{len(sample.blocks) - len(sample.learnt):,} of them held out; {min(stream.pool, len(sample.learnt)):,} at a "
         "time are shuffled",
-        f"scales, vocabularies and marginals are of {len(train):,} rows all over the others; these, and "
+        f"scales, vocabularies and marginals are of {len(drawn):,} rows all over the others; these, and "
         f"{len(whole) - len(train):,} held-out rows:",
         describe(whole),
     ]
+    if sample.searched:
+        further = f"{len(train) - len(drawn):,} more rows to learn from"
+        lines.insert(2, f"few rows have a label, so the files were searched for all of them: {further}")
     test, split = None, "none"
     if test_rows is not None:
         test = _part(whole.select(test_rows), preprocessor, test_rows)
@@ -260,6 +269,7 @@ def _load_streamed(cfg: DataConfig, seed: int) -> TableData:
         {"rows to learn from": len(stream)}
         | _fingerprint(train, None if test_rows is None else whole.select(test_rows)),
         stream,
+        sample.drawn,
         preprocessor(whole.select(sample.validation)),
     )
 
@@ -271,16 +281,20 @@ class _Sample(NamedTuple):
         blocks: all of them.
         learnt: those that are learnt from.
         table: rows of both, and of the test file.
-        train: positions in it of rows of ``learnt``.
-        validation, test: of other rows; no test without labels.
+        train: positions in it of rows of ``learnt``, those that are drawn at random before those that have a label.
+        drawn: number of the former.
+        validation, test: positions of other rows; no test without labels.
+        searched: has a pass through the files looked for labels?
     """
 
     blocks: list[Table]
     learnt: list[Table]
     table: TableSet
     train: npt.NDArray[np.int64]
+    drawn: int
     validation: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64] | None
+    searched: bool
 
 
 def _sample(cfg: DataConfig, rng: np.random.Generator) -> _Sample:
@@ -301,16 +315,25 @@ def _sample(cfg: DataConfig, rng: np.random.Generator) -> _Sample:
             "a table that is larger than memory is split at random, block by block, and not by data.group or "
             "data.time: give the test rows as data.test_path, or set data.in_memory=true"
         )
-    held = rng.permutation(len(blocks))[: max(1, round(HELD_OUT * len(blocks)))]
-    learnt = [block for i, block in enumerate(blocks) if i not in held]
-    parts = [
-        spread(learnt, SAMPLED, most=SAMPLED_BLOCKS, rng=rng),
-        spread([blocks[i] for i in held], HELD_ROWS, most=SAMPLED_BLOCKS, rng=rng),
-    ]
+    aside = rng.spawn(1)[0]
+    labelled = _few_labels(blocks, cfg, aside)
+    held = _held_out(blocks, labelled if cfg.test_path is None else None, cfg, rng)
+    kept = [i for i in range(len(blocks)) if i not in held]
+    learnt = [blocks[i] for i in kept]
+    drawn = spread(learnt, SAMPLED, most=SAMPLED_BLOCKS, rng=rng)
+    beside = [blocks[i] for i in held]
+    parts = [only(learnt, drawn)]
+    further = _further(drawn, labelled and [labelled[i] for i in kept], LABELLED, aside)
+    drawn = spread(beside, HELD_ROWS, most=SAMPLED_BLOCKS, rng=rng)
+    parts.append(only(beside, drawn))
+    further_test = _further(drawn, labelled and [labelled[i] for i in held], HELD_ROWS, aside)
     if cfg.test_path is not None:
-        others = open_blocks(Path(cfg.test_path), names=cfg.names, missing=cfg.missing)
-        parts.append(spread(others, HELD_ROWS, most=SAMPLED_BLOCKS, rng=rng))
-    few = with_sample(spread(learnt, SAMPLE_ROWS, most=SAMPLED_BLOCKS // 8, rng=rng))[0].sample
+        beside = open_blocks(Path(cfg.test_path), names=cfg.names, missing=cfg.missing)
+        drawn = spread(beside, HELD_ROWS, most=SAMPLED_BLOCKS, rng=rng)
+        parts.append(only(beside, drawn))
+        further_test = _further(drawn, _few_labels(beside, cfg, aside), HELD_ROWS, aside)
+    parts += [only(learnt, further), only(beside, further_test)]
+    few = with_sample(only(learnt, spread(learnt, SAMPLE_ROWS, most=SAMPLED_BLOCKS // 8, rng=rng)))[0].sample
     # what counts the rows can be seen in neighbouring ones only, not in rows that are drawn
     counting = [
         name for name in learnt[0].columns if name not in roles.forced() and counts_rows(learnt[0].sample[name])
@@ -318,13 +341,57 @@ def _sample(cfg: DataConfig, rng: np.random.Generator) -> _Sample:
     few = few.assign(**{name: np.arange(len(few)) for name in counting})
     table = read_tables([replace(t, sample=few) for part in parts for t in part], roles, missing=cfg.missing)
     ends = np.cumsum([sum(t.rows or 0 for t in part) for part in parts])
-    train, validation, *tests = np.split(np.arange(len(table)), ends[:-1])
+    train, validation, *tests, more, more_tests = np.split(np.arange(len(table)), ends[:-1])
+    searched = labelled is not None
     if table.labels is None:
-        return _Sample(blocks, learnt, table, train, validation, None)
+        return _Sample(blocks, learnt, table, train, len(train), validation, None, searched)
     if not tests:
         validation, test = (np.sort(half) for half in np.array_split(rng.permutation(validation), 2))
         tests = [test]
-    return _Sample(blocks, learnt, table, train, validation, tests[0])
+    return _Sample(
+        blocks,
+        learnt,
+        table,
+        np.concatenate([train, more]),
+        len(train),
+        validation,
+        np.concatenate([tests[0], more_tests]),
+        searched,
+    )
+
+
+def _few_labels(blocks: Sequence[Table], cfg: DataConfig, rng: np.random.Generator) -> list[Rows] | None:
+    """Rows with a label in each block; None if there are enough of them in any sample, or no labels are asked for."""
+    if cfg.label is None or any(cfg.label not in block.columns for block in blocks):
+        return None
+    some = [blocks[i] for i in rng.permutation(len(blocks))[:LABEL_BLOCKS]]
+    share = sum(map(len, filled_rows(some, cfg.label, cfg.missing))) / sum(block.rows or 0 for block in some)
+    return None if share == 1 or share * SAMPLED >= LABELLED else filled_rows(blocks, cfg.label, cfg.missing)
+
+
+def _held_out(
+    blocks: Sequence[Table], labelled: Sequence[Rows] | None, cfg: DataConfig, rng: np.random.Generator
+) -> list[int]:
+    """Random blocks, and of those with labels so many more that few labels are enough for a test."""
+    order = rng.permutation(len(blocks)).tolist()
+    count = max(1, round(HELD_OUT * len(blocks)))
+    held, rest = order[:count], [] if labelled is None else [i for i in order[count:] if len(labelled[i])]
+    if labelled is not None:
+        wanted = min(TESTED, cfg.test_fraction * sum(map(len, labelled)))
+        while len(rest) > 1 and sum(len(labelled[i]) for i in held) < wanted:  # one is left to learn from
+            held.append(rest.pop())
+    return held
+
+
+def _further(
+    drawn: Mapping[int, Rows], labelled: Sequence[Rows] | None, wanted: int, rng: np.random.Generator
+) -> dict[int, Rows]:
+    """Rows of each block with a label that are not drawn already; random ones, if there are more than are wanted."""
+    others = [np.setdiff1d(rows, drawn.get(i, [])) for i, rows in enumerate(labelled or [])]
+    ends = np.cumsum([0, *map(len, others)])
+    spare = wanted - (sum(map(len, labelled or [])) - int(ends[-1]))
+    chosen = np.sort(rng.permutation(int(ends[-1]))[: max(0, spare)])
+    return {i: rows[chosen[(chosen >= ends[i]) & (chosen < ends[i + 1])] - ends[i]] for i, rows in enumerate(others)}
 
 
 def _bytes(text: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from mmssl.tabular.blocks import LARGEST, count_cells, open_blocks, spread
+from mmssl.tabular.blocks import LARGEST, count_cells, only, open_blocks, spread
 from mmssl.tabular.data import Roles, Source, embedding_frame, read_table, read_tables
 from mmssl.tabular.encode import encode_rows
 from mmssl.tabular.encoder import ENCODERS
@@ -93,7 +93,8 @@ class TableEmbedder:
         """The same in words; of files that are read block by block, it is that of random rows."""
         blocks = self._blocks(data)
         if blocks:
-            table = self._read(spread(blocks, DRIFT_ROWS, most=DRIFT_BLOCKS, rng=np.random.default_rng(0)))
+            drawn = spread(blocks, DRIFT_ROWS, most=DRIFT_BLOCKS, rng=np.random.default_rng(0))
+            table = self._read(only(blocks, drawn))
         else:
             table = self.read(data)
         return describe_drift(self.preprocessor.drift(table), len(table))

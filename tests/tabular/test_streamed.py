@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from mmssl.tabular import blocks as blocks_module
-from mmssl.tabular import tables
-from mmssl.tabular.blocks import count_cells, open_blocks, spread, with_sample
+from mmssl.tabular import dataset, tables
+from mmssl.tabular.blocks import count_cells, only, open_blocks, spread, with_sample
 from mmssl.tabular.data import read_table, read_tables
 from mmssl.tabular.dataset import DataConfig, TableData, load_data
 from mmssl.tabular.preprocess import TablePreprocessor
@@ -104,13 +104,13 @@ def test_a_folder_is_the_blocks_of_its_files_and_a_file_may_have_no_header(tmp_p
 @pytest.mark.parametrize("name", FORMATS)
 def test_drawn_rows_come_from_all_over_the_file_and_none_twice(name: str, tmp_path: Path) -> None:
     blocks = open_blocks(Path(write(frame(), tmp_path / name)))
-    drawn = spread(blocks, 200, most=10**6, rng=np.random.default_rng(0))
+    drawn = only(blocks, spread(blocks, 200, most=10**6, rng=np.random.default_rng(0)))
     assert sum(table.rows or 0 for table in drawn) == pytest.approx(200, abs=len(blocks))
     assert len(drawn) == len(blocks)
     found = read_tables(drawn).values[:, 0]
     assert len(np.unique(found)) == len(found) == sum(table.rows or 0 for table in drawn)
     np.testing.assert_array_equal(read_tables(drawn).values[:, 0], found)
-    few = spread(blocks, 30, most=3, rng=np.random.default_rng(0))
+    few = only(blocks, spread(blocks, 30, most=3, rng=np.random.default_rng(0)))
     assert len(few) == 3
     sampled = with_sample(few)[0].sample
     assert len(sampled) == sum(table.rows or 0 for table in few)
@@ -154,6 +154,91 @@ def test_held_out_blocks_are_never_learnt_from(tmp_path: Path) -> None:
     assert learnt >= set(numbers(data.train.x, data.preprocessor))
     assert "streamed: 3,000 rows in 22 blocks, 1 of them held out" in data.description
     assert "scales, vocabularies and marginals are of 2,860 rows" in data.description
+
+
+def labelled(part: Any) -> list[float]:
+    return sorted(part.x[part.labelled, 0].tolist())
+
+
+def few_labels(table: pd.DataFrame, rows: npt.NDArray[np.int64]) -> pd.DataFrame:
+    return table.assign(label=table["label"].where(np.isin(np.arange(len(table)), rows)))
+
+
+@pytest.fixture
+def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 3,000 rows in 22 blocks, 300 of 16 blocks are drawn."""
+    for name, value in (("SAMPLED", 300), ("LABELLED", 90), ("HELD_ROWS", 60), ("SAMPLED_BLOCKS", 16)):
+        monkeypatch.setattr(dataset, name, value)
+
+
+@pytest.mark.usefixtures("small_samples")
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("where", ["all over", "at the end"])
+def test_the_few_labels_of_a_streamed_table_are_searched_for(name: str, where: str, tmp_path: Path) -> None:
+    rows = np.arange(1, 3000, 50) if where == "all over" else np.arange(2700, 3000, 5)
+    table = few_labels(frame(3000), rows)
+    data = load(write(table, tmp_path / name), scaling="standard")
+    assert data.stream is not None
+    assert data.validation is not None
+    assert data.test is not None
+    ours, theirs = len(data.train.labelled), len(data.test.labelled)
+    assert ours > 10
+    validated = len(labels_of(data.validation, table, data))
+    assert ours + theirs + validated == 60
+    assert theirs + validated >= 18  # three tenths, as of a table in memory
+    assert theirs > validated
+    learnt = {float(x) for block in range(len(data.stream.blocks)) for x in data.stream.load(block)[:, 0]}
+    assert not learnt & set(labelled(data.test))
+    assert learnt >= set(labelled(data.train))
+    assert "few rows have a label, so the files were searched for all of them" in data.description
+    # scales are of the random rows alone
+    assert data.sample is not None
+    assert data.train.x[: data.sample, 0].mean() == pytest.approx(0, abs=1e-4)
+    assert data.sample < len(data.train)
+
+
+def labels_of(x: npt.NDArray[np.float32], table: pd.DataFrame, data: TableData) -> set[float]:
+    """What rows with a label are among these."""
+    return set(numbers(x, data.preprocessor)) & set(table["number"][table["label"].notna()])
+
+
+@pytest.mark.usefixtures("small_samples")
+def test_more_labels_than_are_wanted_are_drawn_from(tmp_path: Path) -> None:
+    data = load(write(few_labels(frame(3000), np.arange(0, 3000, 4)), tmp_path / "t.parquet"))
+    assert len(data.train.labelled) == 90
+    assert len(data.train) < 400
+
+
+@pytest.mark.usefixtures("small_samples")
+def test_labels_that_are_enough_are_not_searched_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(few_labels(frame(3000), np.arange(1000, 3000)), tmp_path / "t.parquet")
+    data = load(path)
+    assert "searched" not in data.description
+    assert data.sample == len(data.train)
+
+
+@pytest.mark.usefixtures("small_samples")
+def test_a_test_file_with_few_labels_is_searched_as_well(tmp_path: Path) -> None:
+    path = write(frame(3000), tmp_path / "t.parquet")
+    other = write(few_labels(frame(3000), np.arange(1, 3000, 60)), tmp_path / "o.csv")
+    data = load(path, test_path=other)
+    assert data.test is not None
+    assert len(data.test.labelled) == 50
+    assert data.split == "test-path"
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("name", FORMATS)
+def test_numbers_to_predict_may_be_rare(
+    name: str, in_memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "SAMPLE_ROWS", 50)  # the first rows, and none of them has a label
+    table = frame(3000)
+    numbers = pd.Series(np.random.default_rng(1).normal(size=3000))
+    table["label"] = numbers.where(np.arange(3000) % 50 == 49).where(np.arange(3000) > 100)
+    data = load(write(table, tmp_path / name), in_memory=in_memory)
+    assert data.classes is None
+    assert len(data.train.labelled) > 20
 
 
 def test_a_table_is_streamed_when_its_cells_exceed_the_memory(tmp_path: Path) -> None:
