@@ -230,6 +230,7 @@ def evaluate_predictions(
     groups: npt.NDArray[np.generic] | None = None,
     measure: Measure = ACCURACY,
     scores: npt.NDArray[np.floating[Any]] | None = None,
+    classes: Labels | None = None,
 ) -> Evaluation:
     """Score predictions that were made elsewhere, such as those of a fine-tuned model.
 
@@ -241,6 +242,8 @@ def evaluate_predictions(
         dataset, subject, seed, split, groups, measure: see ``evaluate_features``.
         scores: ``(m,)`` of the second of two classes, such as its probability. AUC needs them: without, the predictions
             have an accuracy, but no say in what decides.
+        classes: of which macro-F1 is the mean; other predictions, such as free text, are wrong and no classes of their
+            own. None: every value of both.
 
     Raises:
         ValueError: another number of predictions than test examples.
@@ -253,7 +256,10 @@ def evaluate_predictions(
     if measure.of == "number":
         values["rmse"] = float(np.sqrt(np.mean(np.square(test_y - predictions))))
     else:
-        values |= {"accuracy": float(np.mean(predictions == test_y)), "macro_f1": _macro_f1(test_y, predictions)}
+        values |= {
+            "accuracy": float(np.mean(predictions == test_y)),
+            "macro_f1": _macro_f1(test_y, predictions, classes),
+        }
     records = tuple(
         Record(dataset, subject, protocol, metric, "all", seed, split, value, n_train, len(test_y))
         for metric, value in values.items()
@@ -267,7 +273,9 @@ def _check_test(test_y: Labels, groups: npt.NDArray[np.generic] | None, n_test: 
         raise ValueError(f"{subject}: {n_test} test examples need as many labels (and groups), got shape {got}")
 
 
-def _macro_f1(truth: Labels, predictions: Labels) -> float:
+def _macro_f1(truth: Labels, predictions: Labels, classes: Labels | None) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(truth, predictions, average="macro", zero_division=0))
+    found = np.union1d(truth, predictions)
+    labels = found if classes is None else np.intersect1d(found, classes)
+    return float(f1_score(truth, predictions, labels=labels, average="macro", zero_division=0))

@@ -188,6 +188,7 @@ class Scores:
                 groups=task.groups,
                 measure=task.measure,
                 scores=scores,
+                classes=None if task.measure.of == "number" else task.classes,
             )
         )
 

@@ -74,6 +74,16 @@ def test_predictions_are_scored_as_features_are(classes: Callable) -> None:
         evaluate_predictions(data[3][1:], data[3], n_train=60, **known)
 
 
+def test_free_text_is_wrong_and_no_class_of_its_own() -> None:
+    truth = np.array(["one", "two", "one", "two"])
+    known: dict = {"dataset": "demo", "subject": "a", "seed": 0, "split": "test", "protocol": "ctc/1", "n_train": 4}
+    said = np.array(["one", "two", "ohne", "tow"])
+    scored = evaluate_predictions(said, truth, classes=np.array(["one", "three", "two"]), **known)
+    values = {record.metric: record.value for record in scored.records}
+    assert values["accuracy"] == 0.5
+    assert values["macro_f1"] == pytest.approx(2 / 3)  # of either class one found of two, and none that is not of it
+
+
 def test_the_same_features_give_the_same_records(classes: Callable) -> None:
     assert evaluate(classes()).records == evaluate(classes()).records
 
