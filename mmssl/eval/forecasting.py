@@ -247,17 +247,26 @@ def last_value(filled: Floats, *, horizon: int) -> Forecaster:
     return lambda rows: np.repeat(filled[rows][:, None], horizon, axis=1)
 
 
-def seasonal_naive(filled: Floats, *, horizon: int, season: int) -> Forecaster:
+def seasonal_naive(filled: Floats, offsets: npt.NDArray[np.int64], *, horizon: int, season: int) -> Forecaster:
     """Each row is as the one a whole number of seasons before it, the latest that is known.
 
+    Where that lies before the entity, or before a break in time, the last value stands for it.
+
     Args:
-        filled: ``(rows, C)`` without gaps; every span has at least a season of rows before it.
+        filled: ``(rows, C)`` without gaps.
+        offsets: see `past_values`.
         horizon: rows ahead.
         season: rows of a season.
     """
     leads = np.arange(1, horizon + 1)
     back = leads - season * -(-leads // season)  # in (-season, 0]
-    return lambda rows: filled[rows[:, None] + back]
+
+    def forecast(rows: Rows) -> Floats:
+        at = rows[:, None] + back
+        start = offsets[np.searchsorted(offsets, rows, side="right") - 1]
+        return filled[np.where(at >= start[:, None], at, rows[:, None])]
+
+    return forecast
 
 
 def past_values(
@@ -267,7 +276,8 @@ def past_values(
 
     Args:
         filled: ``(rows,)`` of the channel, without gaps.
-        offsets: ``(entities + 1,)``; entity i is rows ``offsets[i]`` to ``offsets[i + 1]``.
+        offsets: ``(entities + 1,)``; entity i, or stretch of one between breaks in time, is rows ``offsets[i]`` to
+            ``offsets[i + 1]``.
         window: D.
         extra: ``(rows, K)`` further features of a row, such as the hour; appended.
     """

@@ -189,7 +189,8 @@ class Forecasts:
         for h in self.horizons:
             self._add(LAST, 0, h, last_value(self._filled, horizon=h))
             if self.task.season is not None:
-                self._add(SEASONAL, 0, h, seasonal_naive(self._filled, horizon=h, season=self.task.season))
+                seasonal = seasonal_naive(self._filled, self._stretches, horizon=h, season=self.task.season)
+                self._add(SEASONAL, 0, h, seasonal)
             columns = []
             for c in range(self.task.values.shape[1]):
                 past = past_values(self._filled[:, c], self._stretches, window=self.context, extra=self.task.known)

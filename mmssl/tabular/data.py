@@ -517,24 +517,34 @@ class _Reading:
         if roles.label is not None and (self.regression is None or (self.regression.form and open_form)):
             text.add(roles.label)
         for frame in table.batches(self.used, text):
-            rows = slice(self.n, self.n + len(frame))
-            place = partial(later, table.place, self.n - begin)
-            if rows.stop > len(self.values):
-                self.reserve(rows.stop * 5 // 4)
-            cells = {name: self._without_missing(frame[name]) for name in self.used}
-            days: dict[str, npt.NDArray[np.float64]] = {}
-            for j, column in enumerate(self.columns):
-                cell = cells[column.source]
-                if column.part and column.source not in days:
-                    days[column.source] = self._dates(cell, column, place)
-                if column.part:
-                    self.values[rows, j] = _part(days[column.source], column)
-                elif column.kind == "numeric":
-                    self.values[rows, j] = self._numbers(cell, column, place)
-                else:
-                    self.values[rows, j] = _encode(cell, self.categories[j])
-            self._beside(cells, place)
-            self.n = rows.stop
+            try:
+                self._rows(frame, partial(later, table.place, self.n - begin))
+            except TypeError as error:  # what cannot be hashed is no category
+                if nested := [name for name in self.used if _is_nested(frame[name])]:
+                    raise ValueError(
+                        f"column {nested[0]!r} of {table.name} holds lists or records, and a cell is one value: give "
+                        "each of their values a column of its own, or only one of them"
+                    ) from error
+                raise
+
+    def _rows(self, frame: pd.DataFrame, place: Callable[[int], str]) -> None:
+        rows = slice(self.n, self.n + len(frame))
+        if rows.stop > len(self.values):
+            self.reserve(rows.stop * 5 // 4)
+        cells = {name: self._without_missing(frame[name]) for name in self.used}
+        days: dict[str, npt.NDArray[np.float64]] = {}
+        for j, column in enumerate(self.columns):
+            cell = cells[column.source]
+            if column.part and column.source not in days:
+                days[column.source] = self._dates(cell, column, place)
+            if column.part:
+                self.values[rows, j] = _part(days[column.source], column)
+            elif column.kind == "numeric":
+                self.values[rows, j] = self._numbers(cell, column, place)
+            else:
+                self.values[rows, j] = _encode(cell, self.categories[j])
+        self._beside(cells, place)
+        self.n = rows.stop
 
     def finish(self, left_out: Mapping[str, str]) -> TableSet:
         self.reserve(self.n)

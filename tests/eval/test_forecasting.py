@@ -125,11 +125,18 @@ def test_naive_forecasts_are_what_their_names_say() -> None:
     values = np.arange(30, dtype=np.float32)[:, None]
     rows = np.array([14, 20])
     assert last_value(values, horizon=3)(rows)[..., 0].tolist() == [[14, 14, 14], [20, 20, 20]]
-    ahead = seasonal_naive(values, horizon=5, season=2)(rows)[..., 0]
+    ahead = seasonal_naive(values, np.array([0, len(values)]), horizon=5, season=2)(rows)[..., 0]
     assert ahead.tolist() == [[13, 14, 13, 14, 13], [19, 20, 19, 20, 19]]
     both = by_channel([last_value(values, horizon=3), last_value(-values, horizon=3)])(rows)
     assert both.shape == (2, 3, 2)
     assert both[0].tolist() == [[14, -14]] * 3
+
+
+def test_no_season_reaches_across_a_break() -> None:
+    values = np.arange(10, 20, dtype=np.float32)[:, None]
+    ahead = seasonal_naive(values, np.array([0, 4, 10]), horizon=3, season=3)(np.array([5, 6, 3]))[..., 0]
+    # 13 belongs to the stretch before the break; a season before row 6 its stretch has begun
+    assert ahead.tolist() == [[15, 14, 15], [14, 15, 16], [11, 12, 13]]
 
 
 def test_a_gap_is_filled_from_the_past_of_the_same_entity() -> None:

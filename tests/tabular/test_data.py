@@ -412,6 +412,19 @@ def test_lists_and_records_are_left_out(tmp_path: Path) -> None:
         assert read_table(source, Roles(ignore=["tags"])).left_out["tags"] == "data.ignore"
 
 
+@pytest.mark.parametrize("cell", [["a", "b"], {"a": 1}])
+@pytest.mark.parametrize("name", ["frame", "t.parquet"])
+def test_lists_in_new_data_are_refused_by_name(cell: object, name: str, tmp_path: Path) -> None:
+    columns = read_table(pd.DataFrame({"x": [1.5, 2.0], "town": ["Gent", "Aalst"]})).columns
+    new = pd.DataFrame({"x": [1.0, 2.0], "town": [cell, cell]})
+    source: Any = new
+    if name != "frame":
+        source = tmp_path / name
+        new.to_parquet(source)
+    with pytest.raises(ValueError, match=r"column 'town' of .* holds lists or records, and a cell is one value"):
+        read_table(source, columns=columns)
+
+
 def test_new_data_is_read_as_the_training_data_was() -> None:
     frame = customers()
     columns = read_table(frame, Roles(label="churned")).columns
