@@ -245,8 +245,11 @@ def _load_streamed(cfg: DataConfig, seed: int) -> TableData:
         describe(whole),
     ]
     if sample.searched:
-        further = f"{len(train) - len(drawn):,} more rows to learn from"
-        lines.insert(2, f"few rows have a label, so the files were searched for all of them: {further}")
+        lines.insert(
+            2,
+            "few rows have a label, so the files were searched for more than these: "
+            f"{len(train) - len(drawn):,} further labelled rows to learn from",
+        )
     test, split = None, "none"
     if test_rows is not None:
         test = _part(whole.select(test_rows), preprocessor, test_rows)
@@ -347,6 +350,9 @@ def _sample(cfg: DataConfig, rng: np.random.Generator) -> _Sample:
         return _Sample(blocks, learnt, table, train, len(train), validation, None, searched)
     if not tests:
         validation, test = (np.sort(half) for half in np.array_split(rng.permutation(validation), 2))
+        if searched:  # none of the few is spent on ending the training
+            moved = ~np.isnan(table.labels[validation])
+            validation, test = validation[~moved], np.concatenate([test, validation[moved]])
         tests = [test]
     return _Sample(
         blocks,

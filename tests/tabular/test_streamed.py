@@ -183,14 +183,13 @@ def test_the_few_labels_of_a_streamed_table_are_searched_for(name: str, where: s
     assert data.test is not None
     ours, theirs = len(data.train.labelled), len(data.test.labelled)
     assert ours > 10
-    validated = len(labels_of(data.validation, table, data))
-    assert ours + theirs + validated == 60
-    assert theirs + validated >= 18  # three tenths, as of a table in memory
-    assert theirs > validated
+    assert ours + theirs == 60
+    assert theirs >= 18  # three tenths, as of a table in memory
+    assert not labels_of(data.validation, table, data)
     learnt = {float(x) for block in range(len(data.stream.blocks)) for x in data.stream.load(block)[:, 0]}
     assert not learnt & set(labelled(data.test))
     assert learnt >= set(labelled(data.train))
-    assert "few rows have a label, so the files were searched for all of them" in data.description
+    assert "few rows have a label, so the files were searched for more than these: " in data.description
     # scales are of the random rows alone
     assert data.sample is not None
     assert data.train.x[: data.sample, 0].mean() == pytest.approx(0, abs=1e-4)
