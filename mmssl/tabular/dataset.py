@@ -378,7 +378,7 @@ def _few_labels(blocks: Sequence[Table], cfg: DataConfig, rng: np.random.Generat
 def _held_out(
     blocks: Sequence[Table], labelled: Sequence[Rows] | None, cfg: DataConfig, rng: np.random.Generator
 ) -> list[int]:
-    """Random blocks, and of those with labels so many more that few labels are enough for a test."""
+    """Random blocks, and of those with labels so many more that few labels are enough for a test; never all of them."""
     order = rng.permutation(len(blocks)).tolist()
     count = max(1, round(HELD_OUT * len(blocks)))
     held, rest = order[:count], [] if labelled is None else [i for i in order[count:] if len(labelled[i])]
@@ -386,6 +386,8 @@ def _held_out(
         wanted = min(TESTED, cfg.test_fraction * sum(map(len, labelled)))
         while len(rest) > 1 and sum(len(labelled[i]) for i in held) < wanted:  # one is left to learn from
             held.append(rest.pop())
+        if not rest and len(filled := [i for i in held if len(labelled[i])]) > 1:
+            held.remove(filled[0])
     return held
 
 

@@ -202,6 +202,17 @@ def labels_of(x: npt.NDArray[np.float32], table: pd.DataFrame, data: TableData) 
 
 
 @pytest.mark.usefixtures("small_samples")
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_in_two_blocks_are_on_both_sides(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "HELD_OUT", 0.9)  # both are drawn to be held out, mostly
+    path = write(few_labels(frame(3000), np.array([*range(0, 100, 9), *range(2900, 3000, 9)])), tmp_path / "t.parquet")
+    data = load_data(DataConfig(path=path, label="label", in_memory=False), seed=seed)
+    assert data.test is not None
+    assert len(data.train.labelled) >= 5
+    assert len(data.test.labelled) >= 5
+
+
+@pytest.mark.usefixtures("small_samples")
 def test_more_labels_than_are_wanted_are_drawn_from(tmp_path: Path) -> None:
     data = load(write(few_labels(frame(3000), np.arange(0, 3000, 4)), tmp_path / "t.parquet"))
     assert len(data.train.labelled) == 90
