@@ -153,7 +153,7 @@ def spool(images: Iterable[bytes]) -> tuple[Stretches, str]:
         if error.errno == errno.ENOSPC:
             error.strerror = (
                 f"{tempfile.gettempdir()} is full, where images are copied that cannot be read one by one; "
-                f"make room there, or name another folder in the environment variable TMPDIR"
+                "make room there, or name another folder in the environment variable TMPDIR"
             )
         raise
     note = f"{sizes.sum() / 2**20:,.1f} MiB of encoded images are copied to a temporary file"

@@ -220,7 +220,7 @@ def test_more_labels_than_are_wanted_are_drawn_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_samples")
-def test_labels_that_are_enough_are_not_searched_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_that_are_enough_are_not_searched_for(tmp_path: Path) -> None:
     path = write(few_labels(frame(3000), np.arange(1000, 3000)), tmp_path / "t.parquet")
     data = load(path)
     assert "searched" not in data.description
