@@ -74,6 +74,9 @@ def main() -> None:
         ("audio-negatives", audio_negatives.measure),
         ("audio-views", audio_views.measure),
     )
+    names = [name for name, _ in benchmarks]
+    if unknown := [name for name in chosen.only or () if name not in names]:
+        parser.error(f"unknown benchmarks {unknown}; there are {names}")
     for name, measured in benchmarks:
         if chosen.only and name not in chosen.only:
             continue
@@ -83,7 +86,7 @@ def main() -> None:
     if chosen.only:
         kept = json.loads((FOLDER / "results.json").read_text())["rows"]
         rows += [row for row in kept if row["benchmark"] not in chosen.only]
-        rows.sort(key=lambda row: [name for name, _ in benchmarks].index(row["benchmark"]))
+        rows.sort(key=lambda row: names.index(row["benchmark"]))
     machine = f"{os.cpu_count()} cores ({platform.machine()}), no GPU" if not torch.cuda.is_available() else _gpu()
     result = {"machine": machine, "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
     (FOLDER / "results.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -108,7 +108,7 @@ class TimeMask(Step):
     def draw(self, x: Tensor) -> Tensor:
         """``(B, T, 1)``, 0 where a timestamp is hidden, else 1."""
         start, length = extent(x)
-        t = torch.arange(x.shape[1], device=x.device)
+        t = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)
         width = (length * (self.share / self.stretches)).round()  # (B, 1)
         u = torch.rand(len(x), self.stretches, device=x.device)
         first = (start + u * (length - width + 1)).floor()[..., None]  # (B, stretches, 1)
@@ -176,29 +176,33 @@ class Rotation(Step):
         return eye + angle.sin() * cross + 2 * (angle / 2).sin().square() * (cross @ cross)
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
-        batch, steps, channels = x.shape
+        channels = x.shape[2]
         if self.sensors is None:
             if channels % 3:
                 raise ValueError(
                     f"{channels} channels are no sensors of three axes: say which channels are by Rotation(sensors=…); "
                     "in a recipe, list triples of axes in data.channels, or leave views.rotation out"
                 )
-            return turned(x.reshape(batch, -1, 3), drawn).view_as(x)
+            return turned(x, drawn)
         index = [channel for sensor in self.sensors for channel in sensor]
         if not all(0 <= channel < channels for channel in index):
             raise ValueError(f"sensors={self.sensors} names channels that series with {channels} channels do not have")
         out = x.clone()
-        out[..., index] = turned(x[..., index].reshape(batch, -1, 3), drawn).view(batch, steps, -1)
+        out[..., index] = turned(x[..., index], drawn)
         return out
 
 
-def turned(vectors: Tensor, matrices: Tensor) -> Tensor:
-    """``(B, N, 3)`` times ``(B, 3, 3)``; missing where a term of the sum is that counts."""
-    if not anything_missing(vectors):  # several times as fast with the long axis last
-        return torch.bmm(matrices.transpose(1, 2), vectors.transpose(1, 2)).transpose(1, 2).contiguous()
-    lost = vectors.isnan()
-    reached = lost.to(vectors.dtype) @ (matrices != 0).to(vectors.dtype)
-    return (vectors.masked_fill(lost, 0.0) @ matrices).masked_fill_(reached > 0, float("nan"))
+def turned(x: Tensor, matrices: Tensor) -> Tensor:
+    """``(B, T, 3 S)``, each three channels times ``(B, 3, 3)``; missing where a term of the sum is that counts."""
+    vectors = x.transpose(1, 2).unflatten(1, (-1, 3))  # (B, S, 3, T): several times as fast with the long axis last
+    matrices = matrices.transpose(1, 2)[:, None]
+    if not anything_missing(x):
+        out = matrices @ vectors
+    else:
+        lost = vectors.isnan()
+        reached = (matrices != 0).to(x.dtype) @ lost.to(x.dtype)
+        out = (matrices @ vectors.masked_fill(lost, 0.0)).masked_fill_(reached > 0, float("nan"))
+    return out.flatten(1, 2).transpose(1, 2).contiguous()
 
 
 def check_knots(knots: int) -> None:

@@ -58,16 +58,14 @@ class FrequencyMix(Step):
         check_strength("share", self.share, 1)
 
     def draw(self, x: Tensor) -> Tensor:
-        """``(B, F)`` int64, the series that each frequency is taken from."""
-        own = torch.arange(len(x), device=x.device)
+        """``(B, 1 + F)`` int64: the other series, and 1 at the frequencies that are taken from it."""
         circle = torch.rand(len(x), device=x.device).argsort()
         next_one = circle.roll(-1)[circle.argsort()]  # never a series itself, unless it is alone
-        return torch.where(chosen_frequencies(x, self.share), next_one[:, None], own[:, None])
+        return torch.cat([next_one[:, None], chosen_frequencies(x, self.share)], dim=1)
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
         known = measured(x)
-        away = drawn - torch.arange(len(x), device=x.device)[:, None]  # 0, or what leads to the one other series
-        other = away.amax(dim=1) + away.amin(dim=1) + torch.arange(len(x), device=x.device)
+        other, chosen = drawn[:, 0], drawn[:, 1:]
         poor = None  # (B, C), True where the other series has too little to give
         if anything_missing(x):
             count = x.isnan().logical_not_().sum(dim=1)
@@ -78,7 +76,7 @@ class FrequencyMix(Step):
             difference = known.index_select(0, other[part]).sub_(known[part])
             if poor is not None:
                 difference.masked_fill_(poor[part, None], 0.0)
-            torch.add(x[part], only(difference, away[part] != 0), out=out[part])
+            torch.add(x[part], only(difference, chosen[part]), out=out[part])
         return out
 
 

@@ -96,11 +96,14 @@ def in_pieces(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     return out
 
 
+def at_once(x: Tensor) -> bool:
+    """Can a value be looked at without waiting for it? Not on a GPU, nor in `torch.compile`."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def pieces(x: Tensor) -> list[slice]:
     """So many series at a time as stay in the cache; on a GPU all at once, in `torch.compile`, too."""
-    rows = max(1, torch.get_num_threads() * PIECE // x[0].numel())
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        rows = len(x)
+    rows = max(1, torch.get_num_threads() * PIECE // x[0].numel()) if at_once(x) else len(x)
     return [slice(start, start + rows) for start in range(0, len(x), rows)]
 
 
@@ -127,8 +130,8 @@ def check_strength(name: str, value: float, high: float = float("inf")) -> None:
 
 
 def anything_missing(x: Tensor) -> bool:
-    """Is there a NaN? On a GPU always True: to find out would mean to wait for it. In `torch.compile`, too."""
-    return x.device.type != "cpu" or torch.compiler.is_compiling() or bool(x.sum().isnan())
+    """Is there a NaN? Always True where that cannot be told at once."""
+    return not at_once(x) or bool(x.sum().isnan())
 
 
 def extent(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,7 +145,7 @@ def extent(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def inside(x: Tensor, start: Tensor, length: Tensor) -> Tensor | None:
     """Which timestamps are no padding, ``(B, T)`` bool; None: all of them. Further arguments as from `extent`."""
-    if not anything_missing(x):
+    if at_once(x) and bool((length == x.shape[1]).all()):
         return None
     t = torch.arange(x.shape[1], device=x.device)
     return (t >= start) & (t < start + length)
@@ -181,13 +184,14 @@ def resample(x: Tensor, position: Tensor) -> Tensor:
 
 def between(x: Tensor, position: Tensor) -> Tensor:
     """The same as `resample` where nothing is missing."""
-    position = position.clamp(0, x.shape[1] - 1)
-    left = position.floor()
+    last = x.shape[1] - 1
+    position = position.clamp(0, last)
+    left = position.floor().clamp_(max=max(last - 1, 0))
     share = position.sub_(left)
     first = flat(left.int() if x.numel() < 2**31 else left.long(), x)  # half the memory, half the time
     rows, weights = first.new_empty(*first.shape, 2), share.new_empty(*share.shape, 2)
     rows[..., 0], weights[..., 1] = first, share  # three times as fast as torch.stack
-    torch.add(first, share > 0, out=rows[..., 1])
+    torch.add(first, min(last, 1), out=rows[..., 1])
     torch.sub(1, share, out=weights[..., 0])
     return weighted(x, rows, weights)
 
