@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from mmssl.core.distributed import close_group
 from mmssl.messages import one_line
+from mmssl.recipes.limits import check_limits
 from mmssl.train.fit import Diverged
 from mmssl.train.pretrain import Collapsed
 
@@ -27,7 +28,8 @@ def command_line(main: Callable[[Any], object], config: type, *, prog: str) -> N
     """Run ``main`` with the configuration that ``sys.argv`` describes.
 
     ``key=value`` overrides a value, ``--config-dir recipes/<name> --config-name <file>`` takes an experiment,
-    ``--help`` and ``--cfg job`` print the configuration. A misspelt key or a wrong type is an error that names it.
+    ``--help`` and ``--cfg job`` print the configuration. A misspelt key, a wrong type or an impossible number is an
+    error that names it.
 
     Args:
         main: the recipe.
@@ -55,7 +57,9 @@ def command_line(main: Callable[[Any], object], config: type, *, prog: str) -> N
     def run(cfg: Any) -> None:
         warnings.showwarning = one_line
         try:
-            main(OmegaConf.to_object(cfg))
+            given = OmegaConf.to_object(cfg)
+            check_limits(given)
+            main(given)
             close_group()
         except KeyboardInterrupt:
             sys.exit(130)

@@ -128,6 +128,7 @@ def load_task(cfg: ForecastDataConfig, *, horizons: Sequence[int], context: int,
     parts = calendar_parts(head(series, sizes[:, 0])) if cfg.calendar else ()
     train = head(series, sizes[:, 0])
     chosen = _targets(cfg, train)
+    _check_measured(series, chosen, whole)
     preprocessor = SeriesPreprocessor().fit(with_calendar(train, parts))
     standardised = preprocessor(with_calendar(series, parts)).values
     values = np.ascontiguousarray(standardised[:, chosen])
@@ -300,6 +301,18 @@ def _check_horizons(horizons: Sequence[int], spans: Sequence[Sequence[Span]], co
                     f"a horizon of {horizon:,} rows does not fit into the {part} part, which has {longest:,} rows "
                     f"at a stretch and needs {horizon + past + 1:,}{behind}: leave it out of horizons, give the part a "
                     "larger share (data.fractions)" + (", or set a smaller context" if past else "")
+                )
+
+
+def _check_measured(series: SeriesSet, chosen: Sequence[int], spans: Sequence[Sequence[Span]]) -> None:
+    """Raise a ValueError where a channel that is forecast was not measured in a later part of the time axis."""
+    for part, found in zip(PARTS[1:], spans[1:], strict=True):
+        known = np.any([(~np.isnan(series.values[a:b, chosen])).any(axis=0) for a, b in found], axis=0)
+        for i, measured in zip(chosen, known, strict=True):
+            if not measured:
+                raise ValueError(
+                    f"channel {series.channels[i]!r} has no value in the {part} part: forecast others (data.target), "
+                    "or give the part a larger share (data.fractions)"
                 )
 
 

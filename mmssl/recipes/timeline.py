@@ -88,15 +88,15 @@ def training_pieces(series: SeriesSet, *, max_length: int) -> Windows:
     That is what the authors train on; without breaks, a stretch is an entity. A single one that is shorter comes in two
     pieces: one alone would have no other to be told apart from.
     """
-    stretches = list(zip(*series.stretches(), strict=True))
+    stretches = [(first, int(rows), i) for first, rows, i in zip(*series.stretches(), strict=True) if rows > 0]
     fewest = 2 if len(stretches) == 1 else 1
     starts, lengths, entity = [], [], []
     for first, rows, i in stretches:
-        pieces = max(fewest, int(rows) // max_length)
-        size = -(-int(rows) // pieces)
-        for start in range(0, int(rows), size):
+        pieces = max(fewest, rows // max_length)
+        size = -(-rows // pieces)
+        for start in range(0, rows, size):
             starts.append(first + start)
-            lengths.append(min(size, int(rows) - start))
+            lengths.append(min(size, rows - start))
             entity.append(i)
     found = [np.array(column, dtype=np.int64) for column in (starts, lengths, entity)]
     return Windows(series, found[0], found[1], found[2])

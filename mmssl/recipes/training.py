@@ -12,6 +12,7 @@ from torch import nn
 
 from mmssl.core.health import Diagnosis
 from mmssl.core.schedules import warmup_cosine
+from mmssl.recipes.limits import check_limits
 from mmssl.train.batches import ShuffledBatches, Source
 from mmssl.train.optim import OPTIMISERS, build_optimizer, decay_groups
 from mmssl.train.pretrain import Probe, pretrain
@@ -71,11 +72,7 @@ def work_out(
         raise ValueError(f"train.optimizer must be one of {', '.join(OPTIMISERS)}, got {train.optimizer!r}")
     if len(train.betas) != 2:
         raise ValueError(f"train.betas must be two numbers, got {train.betas}")
-    if train.epochs is not None and not train.epochs > 0:
-        raise ValueError(f"train.epochs must be positive, got {train.epochs}")
-    for name in ("steps", "batch_size", "accumulate", "seeds", "log_every", "checkpoint_every"):
-        if (value := getattr(train, name)) is not None and value < 1:
-            raise ValueError(f"train.{name} must be at least 1, got {value}")
+    check_limits(train, "train.")
     if train.batch_size % train.accumulate:
         raise ValueError(
             f"train.batch_size={train.batch_size} is not a multiple of train.accumulate={train.accumulate}"

@@ -466,6 +466,11 @@ def _check_labels(table: TableSet) -> None:
         raise ValueError(
             f"all labels in data.label={table.label} are {shown!r}: there is nothing to predict. Leave data.label out"
         )
+    if table.classes is not None and len(known) > 2 and len(np.unique(known)) == len(known):
+        raise ValueError(
+            f"each of the {len(known):,} labels in data.label={table.label} is a class of its own, so no row tells "
+            f"anything of another's. If the column names the rows, set data.id={table.label}; label by another, or none"
+        )
 
 
 def _split_by(text: str) -> SplitBy:

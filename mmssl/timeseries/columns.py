@@ -15,6 +15,7 @@ import pandas as pd
 from mmssl.timeseries.tables import Table, suggest
 
 _NAMELESS = re.compile(r"Unnamed: \d+|__index_level_\d+__")  # row numbers that pandas wrote beside the data
+CLOCK_ROWS = 10  # so many numbers in order are no accident
 _DATES = (  # how a date begins, and what it may mean: with dots the day comes first, with slashes mostly the month
     (r"\d{1,2}\.\d{1,2}\.\d{4}(?!\d)", ("%d.%m.%Y", "%m.%d.%Y")),
     (r"\d{1,2}\.\d{1,2}\.\d{2}(?!\d)", ("%d.%m.%y", "%m.%d.%y")),
@@ -122,7 +123,24 @@ def _free_channels(table: Table, roles: Mapping[str, str]) -> list[str]:
     channels = [name for name, kind in kinds.items() if kind == "number" and not _NAMELESS.fullmatch(name)]
     if not channels:
         raise ValueError(f"{table.name} has no numeric column to learn from, only {some(table.columns)}")
+    if "data.time" not in roles:
+        entity = table.sample[roles["data.id"]] if "data.id" in roles else None
+        if rising := [name for name in channels if _rises(table.sample[name], entity)]:
+            warnings.warn(
+                f"column {rising[0]!r} rises from row to row, as a clock does: set data.time={rising[0]} if it is the "
+                "time of the rows, or list data.channels to choose yourself",
+                UserWarning,
+                stacklevel=4,
+            )
     return channels
+
+
+def _rises(values: pd.Series, entity: pd.Series | None) -> bool:
+    """Is every number above the one before of its entity, in all of at least `CLOCK_ROWS` rows?"""
+    if len(values) < CLOCK_ROWS or values.dtype.kind not in "iuf" or values.isna().any():
+        return False
+    steps = (values if entity is None else values.groupby(entity)).diff().dropna()
+    return len(steps) > 0 and bool((steps > 0).all())
 
 
 def refuse_other_columns(table: Table, first: Table, columns: Columns, *, exact: bool) -> None:

@@ -53,6 +53,8 @@ class TS2Vec(nn.Module):
         super().__init__()
         if not 0 <= mask_rate < 1:
             raise ValueError(f"mask_rate must lie in [0, 1), got {mask_rate}")
+        if crop_multiple < 1:
+            raise ValueError(f"crop_multiple must be at least 1 step, got {crop_multiple}")
         self.encoder = encoder
         self.averaged = AveragedModel(encoder)
         self.temporal_unit = temporal_unit

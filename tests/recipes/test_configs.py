@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from mmssl.__main__ import main as cli
 from mmssl.core.methods.mae import MAE
+from mmssl.recipes.limits import check_limits
 from mmssl.recipes.vision import ImageRecipe, settle
 from mmssl.vision.data import read_images
 from mmssl.vision.dataset import ImageData
@@ -63,6 +64,7 @@ def test_an_experiment_sets_nothing_that_its_recipe_does_not_have(experiment: Pa
     recipe = experiment.parent.name
     cfg = composed(recipe, experiment.stem)
     assert cfg != type(cfg)()
+    check_limits(cfg)
     assert f"--config-dir recipes/{recipe} --config-name {experiment.stem} " in experiment.read_text()
 
 

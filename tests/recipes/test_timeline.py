@@ -29,6 +29,8 @@ def ragged(*lengths: int) -> SeriesSet:
         ((8640,), [4320, 4320]),  # ETTh1, as the authors cut it
         ((500,), [250, 250]),  # one piece would have no other to be told apart from
         ((500, 100), [500, 100]),
+        ((500, 0), [250, 250]),  # an entity of one row has none in the training part
+        ((1,), [1]),
         ((9001, 5999), [3001, 3001, 2999, 5999]),
     ],
 )

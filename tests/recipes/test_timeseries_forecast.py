@@ -191,6 +191,14 @@ def test_a_constant_channel_is_no_target(tmp_path: Path) -> None:
         main(config(tmp_path, frame))
 
 
+@pytest.mark.parametrize(("share", "part"), [(0.6, "validation"), (0.8, "test")])
+def test_a_channel_that_was_not_measured_later_is_no_target(tmp_path: Path, share: float, part: str) -> None:
+    frame = load()
+    frame.loc[frame.groupby("plant").cumcount() >= share * ROWS, "temperature"] = np.nan
+    with pytest.raises(ValueError, match=f"channel 'temperature' has no value in the {part} part"):
+        main(config(tmp_path, frame))
+
+
 def test_a_run_without_vectors_for_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="it is no finished run"):
         main(config(tmp_path, run=str(tmp_path)))

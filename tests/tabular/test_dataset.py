@@ -303,10 +303,13 @@ def test_data_that_is_not_there_is_named(options: dict[str, Any], problem: str) 
         ({"label": "churned", "task": "ranking"}, r"data\.task must be .*, got 'ranking'"),
         ({"label": "same"}, r"all labels in data\.label=same are '1': there is nothing to predict"),
         ({"label": "empty"}, r"no row has a label in data\.label=empty"),
+        ({"label": "own"}, r"each of the \d+ labels in data\.label=own is a class of its own, .* set data\.id=own"),
     ],
 )
 def test_settings_that_fit_no_table_are_refused(tmp_path: Path, options: dict[str, Any], problem: str) -> None:
-    shop().assign(same=1, empty=None).to_csv(tmp_path / "t.csv", index=False)
+    shop().assign(same=1, empty=None, own=[f"customer {i}" for i in range(len(shop()))]).to_csv(
+        tmp_path / "t.csv", index=False
+    )
     with pytest.raises(ValueError, match=problem):
         load_data(DataConfig(path=str(tmp_path / "t.csv"), **options))
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +430,17 @@ def test_text_beside_an_id_is_left_out_with_a_warning() -> None:
         series = read_machines(machines(), label=None)
     assert series.channels == ("load", "heat")
     assert read_machines(machines(), label=None, channels=["heat"]).channels == ("heat",)
+
+
+def test_a_clock_that_would_be_learnt_from_is_pointed_out() -> None:
+    ticks = [*range(1_700_000_000, 1_700_000_020), *range(1_600_000_000, 1_600_000_020)]
+    table = pd.DataFrame({"m": ["a"] * 20 + ["b"] * 20, "ticks": ticks, "x": np.tile([1.0, 3.0, 2.0, 4.0], 10)})
+    with pytest.warns(UserWarning, match="column 'ticks' rises from row to row, .* set data.time=ticks"):
+        assert read_series(table, id="m").channels == ("ticks", "x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_series(table, id="m", time="ticks").channels == ("x",)
+        assert read_series(table, id="m", channels=["ticks", "x"]).channels == ("ticks", "x")
 
 
 def test_a_path_that_leads_nowhere_names_what_is_beside_it(tmp_path: Path) -> None:

@@ -509,7 +509,7 @@ def test_a_gap_lies_between_the_earlier_and_the_later_part() -> None:
 ])  # fmt: skip
 def test_the_label_of_a_window_that_has_several(policy: Any, want: list[str | None]) -> None:
     labels = ["a", "a", "a", "a", "a", "b", "b", "b", None, "b", "b", "b"]
-    frame = pd.DataFrame({"x": np.arange(12.0), "y": labels})
+    frame = pd.DataFrame({"x": np.tile([0.0, 1.0], 6), "y": labels})
     series = read_series(frame, label="y", label_policy=policy)
     assert cut_windows(series, length=3, stride=3).labels().tolist() == want
 
