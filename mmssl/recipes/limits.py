@@ -26,19 +26,19 @@ NAMES = {
         position_kernel prototypes rows season seeds size span steps stride vocabulary width widths window windows
         """,
     "natural": """
-        alpha beta blur cache contextual covariance crop_frequency crop_time ctc decoder_depth delay diversity draws
-        feature_penalty freeze gain gamma invariance jitter lambd least_steps local lr lr_encoder lr_head queue
-        magnitude_warp pitch rotation scaling seed shift shortest shown sigma speed strength temporal_unit time_warp
-        variance warmup weight weight_decay workers
+        alpha beta cache contextual covariance crop_frequency crop_time ctc decoder_depth delay diversity draws
+        feature_penalty freeze gain gamma invariance jitter lambd least_steps local lr lr_encoder lr_head
+        magnitude_warp pitch queue rotation scaling seed shift shortest shown sigma speed strength temporal_unit
+        time_warp variance warmup weight weight_decay workers
         """,
     "positive": """
         clip_norm crop epochs epsilon labels layer_decay local_crop rate student_temperature teacher_temperature
         temperature warmup_teacher_temperature
         """,
     "share": """
-        attention_dropout betas centre_momentum channel_dropout corruption drop_edges drop_features drop_path dropout
-        flip fraction fractions frequency_mask frequency_mix grayscale jitter_p layerdrop mask mask_rate mask_ratio
-        max_bad mixup momentum noise_p polarity probability queue_from replace restart reverb seen shares solarize
+        attention_dropout betas blur centre_momentum channel_dropout corruption drop_edges drop_features drop_path
+        dropout flip fraction fractions frequency_mask frequency_mix grayscale jitter_p layerdrop mask mask_rate
+        mask_ratio max_bad mixup momentum noise_p polarity probability queue_from replace restart reverb seen shares solarize
         test_fraction time_mask train_fraction validation words
         """,
     "any": "bias noise",
@@ -62,12 +62,12 @@ def check_limits(cfg: Any, prefix: str = "") -> None:
     for key, value, optional in _leaves(cfg, prefix):
         name = key.rsplit(".", 1)[-1]
         if isinstance(value, list) and not value and LIMITS.get(name) == "count" and name not in MAY_BE_EMPTY:
-            raise ValueError(f"{key} is an empty list; it takes at least one number{_or_null(optional)}")
+            raise ValueError(f"{key} is an empty list; it takes at least one number{' or null' if optional else ''}")
         for number in _numbers(value):
-            words, holds = KINDS[LIMITS[name]]
+            words, holds = KINDS[LIMITS[name] if math.isfinite(number) else "any"]
             if not math.isfinite(number) or not holds(number):
-                each = ", each number of it" if isinstance(value, list) else ""
-                raise ValueError(f"{key} must be {words}{each}{_or_null(optional)}; got {value}")
+                what = f"each number of {key}" if isinstance(value, list) else key
+                raise ValueError(f"{what} must be {words}{' or null' if optional else ''}, got {value}")
 
 
 def _leaves(cfg: Any, prefix: str) -> Iterator[tuple[str, Any, bool]]:
@@ -87,7 +87,3 @@ def _numbers(value: Any) -> Iterator[float]:
             yield from _numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value
-
-
-def _or_null(optional: bool) -> str:
-    return ", or null" if optional else ""

@@ -165,6 +165,7 @@ def load_data(cfg: DataConfig, *, seed: int = 0) -> TableData:
         train, split = whole, "none"
         lines.append("split: no labels: all of it is learnt from, none is held out")
     else:
+        _refuse_names(whole)
         parted = split_rows(whole, by=_split_by(cfg.split), test_fraction=cfg.test_fraction, seed=seed)
         train_rows, test_rows = parted.train, parted.test
         train, test = whole.select(train_rows), whole.select(test_rows)
@@ -232,6 +233,7 @@ def _load_streamed(cfg: DataConfig, seed: int) -> TableData:
     if whole.labels is not None:
         _refuse_leaks(whole, cfg)
         _check_labels(whole)
+        _refuse_names(whole)
     train = whole.select(sample.train)
     drawn = whole.select(sample.train[: sample.drawn])
     preprocessor = TablePreprocessor(cfg.scaling, cfg.max_categories).fit(drawn)  # type: ignore[arg-type]
@@ -466,10 +468,17 @@ def _check_labels(table: TableSet) -> None:
         raise ValueError(
             f"all labels in data.label={table.label} are {shown!r}: there is nothing to predict. Leave data.label out"
         )
+
+
+def _refuse_names(table: TableSet) -> None:
+    """Raise a ValueError where every label is a class of its own: of rows held out, none could be told."""
+    assert table.labels is not None
+    known = table.labels[table.labelled]
     if table.classes is not None and len(known) > 2 and len(np.unique(known)) == len(known):
         raise ValueError(
-            f"each of the {len(known):,} labels in data.label={table.label} is a class of its own, so no row tells "
-            f"anything of another's. If the column names the rows, set data.id={table.label}; label by another, or none"
+            f"each of the {len(known):,} labels in data.label={table.label} is a class of its own, so rows held out to "
+            f"test can't be told. If the column names the rows, set data.id={table.label}; one label a class to learn "
+            "from needs a test table (data.test_path)"
         )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from mmssl.timeseries.tables import Table, suggest
 
 _NAMELESS = re.compile(r"Unnamed: \d+|__index_level_\d+__")  # row numbers that pandas wrote beside the data
-CLOCK_ROWS = 10  # so many numbers in order are no accident
+_CLOCK_ROWS = 10  # so many numbers in order are no accident
 _DATES = (  # how a date begins, and what it may mean: with dots the day comes first, with slashes mostly the month
     (r"\d{1,2}\.\d{1,2}\.\d{4}(?!\d)", ("%d.%m.%Y", "%m.%d.%Y")),
     (r"\d{1,2}\.\d{1,2}\.\d{2}(?!\d)", ("%d.%m.%y", "%m.%d.%y")),
@@ -136,8 +136,8 @@ def _free_channels(table: Table, roles: Mapping[str, str]) -> list[str]:
 
 
 def _rises(values: pd.Series, entity: pd.Series | None) -> bool:
-    """Is every number above the one before of its entity, in all of at least `CLOCK_ROWS` rows?"""
-    if len(values) < CLOCK_ROWS or values.dtype.kind not in "iuf" or values.isna().any():
+    """Is every number above the one before of its entity, in all of at least `_CLOCK_ROWS` rows?"""
+    if len(values) < _CLOCK_ROWS or values.dtype.kind not in "iuf" or values.isna().any():
         return False
     steps = (values if entity is None else values.groupby(entity)).diff().dropna()
     return len(steps) > 0 and bool((steps > 0).all())

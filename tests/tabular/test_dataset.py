@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -312,6 +313,17 @@ def test_settings_that_fit_no_table_are_refused(tmp_path: Path, options: dict[st
     )
     with pytest.raises(ValueError, match=problem):
         load_data(DataConfig(path=str(tmp_path / "t.csv"), **options))
+
+
+def test_one_label_a_class_is_enough_beside_a_test_table(tmp_path: Path) -> None:
+    table = shop()
+    few = [f"kind {i}" if i < 4 else None for i in range(len(table))]
+    table.assign(kind=pd.Series(few)).to_csv(tmp_path / "t.csv", index=False)
+    table.assign(kind=[f"kind {i % 4}" for i in range(len(table))]).to_csv(tmp_path / "new.csv", index=False)
+    alone = DataConfig(path=str(tmp_path / "t.csv"), label="kind")
+    assert len(load_data(replace(alone, test_path=str(tmp_path / "new.csv"))).train.labelled) == 4
+    with pytest.raises(ValueError, match=r"each of the 4 labels .* needs a test table \(data\.test_path\)"):
+        load_data(alone)
 
 
 def test_batches_are_the_rows_asked_for() -> None:
