@@ -38,8 +38,8 @@ NAMES = {
     "share": """
         attention_dropout betas blur centre_momentum channel_dropout corruption drop_edges drop_features drop_path
         dropout flip fraction fractions frequency_mask frequency_mix grayscale jitter_p layerdrop mask mask_rate
-        mask_ratio max_bad mixup momentum noise_p polarity probability queue_from replace restart reverb seen shares solarize
-        test_fraction time_mask train_fraction validation words
+        mask_ratio max_bad mixup momentum noise_p polarity probability queue_from replace restart reverb seen shares
+        solarize test_fraction time_mask train_fraction validation words
         """,
     "any": "bias noise",
 }
